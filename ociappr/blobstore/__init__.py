@@ -1,0 +1,108 @@
+"""The blob store port: immutable objects, each under a locator of its own, for ever.
+
+Every driver must keep these promises; `tests/contracts/blobstore.py` is their text as tests.
+
+* There is no append. Each `stage` makes one new object; an upload is a list of them.
+* Every locator that `stage` or `promote` makes ends in a fresh nonce and is never used again, so an
+  unlink, however late, can only hit bytes that nothing will ever name again.
+* What `stage` or `promote` returned, and what it reported as reached, survives crash and power loss.
+* A promoted locator holds exactly the bytes of its digest, verified or joined from verified parts.
+* `delete` and failures of one object never touch another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType, Protocol, runtime_checkable
+
+from ociappr.digest import Digest
+
+UploadId = NewType("UploadId", str)
+"""Names an upload session: ``[A-Za-z0-9._]+`` without ``-``; a locator tells whose bytes it is."""
+
+Locator = NewType("Locator", str)
+"""Where one object lies; opaque above the driver."""
+
+Reached = Callable[[Locator, int], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A staged object as an upload names it: *length* bytes of it are durable.
+
+    Not *closed*: its writer may still be appending beyond *length*.
+    """
+
+    locator: Locator
+    length: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object that `BlobStore.walk` found; *digest* is set when it was promoted."""
+
+    locator: Locator
+    upload: UploadId
+    digest: Digest | None
+    size: int
+
+
+class BlobStore(Protocol):
+    """What a blob store driver provides."""
+
+    async def stage(
+        self,
+        upload: UploadId,
+        chunks: AsyncIterable[bytes],
+        *,
+        expected: Digest | None = None,
+        reached: Reached | None = None,
+    ) -> tuple[Locator, int]:
+        """Store *chunks* as one new object and return its locator and length, both durable.
+
+        With *expected* the object is promoted at once; a mismatch raises `DigestInvalid` and leaves
+        nothing. *reached* is awaited now and then with the length that is durable so far. When
+        *chunks* or *reached* raises, the object is removed, unless *reached* was ever called for
+        it: then what is durable stays, and the exception passes on.
+        Raises `StoreFull` and `StoreUnavailable`.
+        """
+
+    async def promote(
+        self, upload: UploadId, parts: Sequence[Part], digest: Digest
+    ) -> Locator:
+        """Give the joined bytes of *parts* a new object named by *digest*; the parts stay.
+
+        The caller knows that the bytes have this digest. Raises `BlobUnknown` when a part is gone.
+        """
+
+    def cheap(self, parts: Sequence[Part], /) -> bool:
+        """Tell whether `promote` of *parts* takes no time to speak of (no bytes are moved)."""
+
+    def read(
+        self, locator: Locator, start: int = 0, stop: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open bytes *start* to *stop* (exclusive) as a stream of blocks of at most 256 KiB.
+
+        Raises `BlobUnknown` when the object is gone.
+        """
+
+    async def delete(self, locator: Locator) -> None:
+        """Remove one object, staged or promoted; absent is no error."""
+
+    def walk(self, after: Locator | None = None) -> AsyncIterator[Stored]:
+        """Yield every object in a fixed order, beginning behind *after*."""
+
+    async def close(self) -> None:
+        """Let go of files and connections."""
+
+
+@runtime_checkable
+class Files(Protocol):
+    """A store whose objects are files of this machine: they can be sent by the kernel."""
+
+    def path(self, locator: Locator) -> Path:
+        """Return the file of *locator*."""
