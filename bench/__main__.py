@@ -1,0 +1,82 @@
+"""python -m bench: measure both servers in interleaved pairs, print ratios, keep the samples.
+
+Exit status: 0 when every promise is kept, 1 when one is missed. `--quick` uses small sizes and,
+because short runs scatter, asks for half of each ratio; bounds of memory and time stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from bench import loads, seeds
+from bench.loads import FULL, QUICK, Sizes
+from bench.report import Outcome, Promise, save, show
+from bench.servers import OURS, THEIRS, Running, running
+
+Load: TypeAlias = Callable[[Running, Sizes], float]
+
+_SIDE_BY_SIDE: Final[tuple[tuple[Promise, Load], ...]] = (
+    (Promise("manifest GET by tag", "1/s", more_is_better=True, ratio=3), loads.manifest_gets),
+    (Promise("blob download", "MB/s", more_is_better=True, ratio=0.85), loads.download),
+    (Promise("blob upload", "MB/s", more_is_better=True, ratio=1), loads.upload),
+    (Promise("small push, 4 writers", "1/s", more_is_better=True, ratio=3), loads.small_pushes),
+)
+_START: Final = Promise("start, many manifests", "s", more_is_better=False, bound=2)
+_MEMORY: Final = Promise("peak of 8 uploads", "MiB", more_is_better=False, bound=150)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print and save; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--quick", action="store_true", help="small sizes, half of each ratio")
+    quick = parser.parse_args(arguments).quick
+    sizes, slack = (QUICK, 2.0) if quick else (FULL, 1.0)
+    with tempfile.TemporaryDirectory(prefix="ociappr-bench-") as folder:
+        outcomes = _measure(Path(folder), sizes)
+    show(outcomes, slack=slack)
+    print(f"samples: {save(outcomes, sizes)}")
+    return 0 if all(x.kept(slack=slack) for x in outcomes) else 1
+
+
+def _measure(folder: Path, sizes: Sizes) -> list[Outcome]:
+    outcomes = []
+    with running(OURS, folder / "ours") as ours, running(THEIRS, folder / "theirs") as theirs:
+        for promise, load in _SIDE_BY_SIDE:
+            outcomes.append(_in_pairs(promise, load, ours, theirs, sizes=sizes))
+        seeds.push_manifests(ours, sizes.tags)
+        seeds.write_tags(theirs, sizes.tags)
+        outcomes.append(_in_pairs(_tag_page(sizes), loads.tag_page, ours, theirs, sizes=sizes))
+    outcomes.append(Outcome(_START, [_start(folder / "ours") for _ in range(sizes.pairs)]))
+    with running(OURS, folder / "memory") as alone:
+        outcomes.append(Outcome(_MEMORY, [loads.peak_memory(alone, sizes)]))
+    return outcomes
+
+
+def _tag_page(sizes: Sizes) -> Promise:
+    """Promise less of fewer tags: the other server reads all of them for each page."""
+    ratio = 50 * sizes.tags / FULL.tags
+    return Promise("page of many tags", "ms", more_is_better=False, ratio=ratio, bound=20)
+
+
+def _in_pairs(
+    promise: Promise, load: Load, ours: Running, theirs: Running, *, sizes: Sizes
+) -> Outcome:
+    outcome = Outcome(promise)
+    for _ in range(sizes.pairs):
+        outcome.ours.append(load(ours, sizes))
+        outcome.theirs.append(load(theirs, sizes))
+    return outcome
+
+
+def _start(data: Path) -> float:
+    with running(OURS, data) as server:
+        return server.started
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

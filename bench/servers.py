@@ -1,0 +1,112 @@
+"""The two programs that are compared: how each is started, waited for, weighed and stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.connection import Connection, ReplyError
+
+_PATIENCE: Final = 120.0
+_TOOLS: Final = Path.home() / ".cache" / "ociappr" / "tools"
+_DISTRIBUTION: Final = """\
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage:
+  filesystem: {{rootdirectory: {data}, maxthreads: 100}}
+  delete: {{enabled: true}}
+  maintenance: {{uploadpurging: {{enabled: false}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One of the two servers: its name in the report, and the command that starts it."""
+
+    name: str
+    command: Callable[[Path, int], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers; `started` is the seconds from its start to its first answer."""
+
+    peer: Peer
+    data: Path
+    port: int
+    pid: int
+    started: float
+
+    def peak_memory(self) -> int:
+        """Return the largest resident size it ever had, in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(x for x in status.splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def running(peer: Peer, data: Path) -> Iterator[Running]:
+    """Start a server on `data` and a free port, and stop it at the end."""
+    data.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    command = peer.command(data, port)
+    with (data.parent / f"{data.name}.log").open("ab") as log:
+        begun = time.monotonic()
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=_ROOT)
+    try:
+        _wait(process, port, deadline=begun + _PATIENCE)
+        yield Running(peer, data, port, process.pid, time.monotonic() - begun)
+    finally:
+        process.terminate()
+        process.wait(timeout=_PATIENCE)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, *, deadline: float) -> None:
+    while True:
+        if process.poll() is not None:
+            raise ReplyError(f"{process.args!r} ended with {process.returncode}: see its log")
+        try:
+            with Connection(port) as connection:
+                connection.request("GET", "/v2/", expect=200)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+        else:
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _ours(data: Path, port: int) -> list[str]:
+    listen = f"127.0.0.1:{port}"
+    return [sys.executable, "-m", "ociappr", "serve", "--listen", listen, "--data", str(data)]
+
+
+def _distribution(data: Path, port: int) -> list[str]:
+    program = shutil.which("registry") or str(_TOOLS / "distribution-v3.0.0" / "registry")
+    if not os.access(program, os.X_OK):
+        raise ReplyError(f"{program} is missing: run `make tools` first")
+    settings = data.parent / f"{data.name}.yaml"
+    settings.write_text(_DISTRIBUTION.format(data=data, port=port))
+    return [program, "serve", str(settings)]
+
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+OURS: Final = Peer("ociappr", _ours)
+THEIRS: Final = Peer("distribution 3.0.0", _distribution)
