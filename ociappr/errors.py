@@ -171,6 +171,10 @@ class ManifestTooLarge(TooLarge):
     """A manifest exceeds the size or the number of children that fit."""
 
 
+class TooManyTags(TooLarge):
+    """One push names more tags than one may."""
+
+
 class TooManyRequests(Refused):
     """Later, perhaps; *retry_after* is in seconds."""
 
