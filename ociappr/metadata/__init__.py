@@ -89,7 +89,7 @@ class MetadataStore(Protocol):
     async def scan(
         self, start: bytes, stop: bytes, *, limit: int, reverse: bool = False
     ) -> list[Entry]:
-        """Return the first *limit* entries with ``start <= key < stop``, or the last if *reverse*."""
+        """Return the first *limit* entries of ``start <= key < stop``, or the last if *reverse*."""
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
         """Write all of *writes* if all of *checks* hold, else raise `Conflict`.
@@ -110,9 +110,7 @@ def prefix_end(prefix: bytes) -> bytes:
     return head[:-1] + bytes([head[-1] + 1])
 
 
-async def commit(
-    store: MetadataStore, checks: Sequence[Check], writes: Sequence[Write]
-) -> None:
+async def commit(store: MetadataStore, checks: Sequence[Check], writes: Sequence[Write]) -> None:
     """Commit within the limits that every driver can carry; beyond them raise `TooLarge`."""
     if len(checks) > MAX_OPERATIONS or len(writes) > MAX_OPERATIONS:
         raise TooLarge(f"a commit of {max(len(checks), len(writes))} operations is too large")
@@ -201,7 +199,7 @@ async def transact(store: MetadataStore, body: Callable[[Transaction], Awaitable
 async def scan_all(
     store: MetadataStore, prefix: bytes, *, after: bytes | None = None, page: int = PAGE
 ) -> AsyncIterator[Entry]:
-    """Yield every entry whose key starts with *prefix*, page by page; only a page is one instant."""
+    """Yield every entry whose key starts with *prefix*; only a page is one instant."""
     start, stop = prefix if after is None else after + b"\0", prefix_end(prefix)
     while entries := await store.scan(start, stop, limit=page):
         for entry in entries:
