@@ -33,7 +33,7 @@ def _install(name: str) -> bool:
     try:
         TOOLS[name].install()
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        print(f"{name}: {error}\n{getattr(error, 'stdout', '')}", file=sys.stderr, flush=True)
         return False
     print(f"{name}: installed in {time.monotonic() - begin:.0f} s", flush=True)
     return True

@@ -80,16 +80,15 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Pip:
-    """A Python program in a virtual environment of its own, with every version pinned.
+    """A Python program in a virtual environment of its own, from the pins in ``<name>.txt``.
 
-    The folder `startup` holds a ``sitecustomize.py`` that the program needs; its environment
-    imports it at start.
+    The folder `startup` holds a ``sitecustomize.py`` that the program needs: the environment
+    imports it whenever Python starts.
     """
 
     name: str
     version: str
     program: str
-    requirements: tuple[str, ...] = ()
     startup: str = ""
 
     @property
@@ -110,7 +109,7 @@ class Pip:
         _call(sys.executable, "-m", "venv", "--clear", str(self.folder))
         python = str(self.folder / "bin" / "python")
         pip = (python, "-m", "pip", "install", "--quiet", "--no-deps")
-        _call(*pip, f"{self.name.removesuffix('-py')}=={self.version}", *self.requirements)
+        _call(*pip, "--requirement", str(HERE / f"{self.name}.txt"))
         if self.startup:
             (packages,) = self.folder.glob("lib/python*/site-packages")
             shutil.copy(HERE / self.startup / "sitecustomize.py", packages / "startup.py")
@@ -183,9 +182,16 @@ def _done(folder: Path, program: str) -> Path | None:
 
 
 def _call(*argv: str, cwd: str | None = None, env: Mapping[str, str] | None = None) -> None:
-    path = {"PATH": SYSTEM_PATH}
+    """Run a command with its output kept in the exception that a failure raises."""
     subprocess.run(
-        argv, cwd=cwd, env=dict(env or os.environ) | path, check=True, stdin=subprocess.DEVNULL
+        argv,
+        cwd=cwd,
+        env=dict(env or os.environ) | {"PATH": SYSTEM_PATH},
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -212,9 +218,9 @@ TOOLS: Mapping[str, Tool] = {
     "cosign": Go("cosign", "v3.1.3", "github.com/sigstore/cosign/v3/cmd/cosign"),
     "buildctl": Go("buildctl", "v0.34.2", f"{BUILDKIT}/buildctl", own_module=True),
     "buildkitd": Go("buildkitd", "v0.34.2", f"{BUILDKIT}/buildkitd", own_module=True),
-    "oras-py": Pip("oras-py", "0.2.43", "python", ()),
-    "appr": Pip("appr", "0.7.4", "appr", (), startup="appr-shim"),
-    "operator-courier": Pip("operator-courier", "2.1.11", "operator-courier", ()),
+    "oras-py": Pip("oras-py", "0.2.43", "python"),
+    "appr": Pip("appr", "0.7.4", "appr", startup="appr-shim"),
+    "operator-courier": Pip("operator-courier", "2.1.11", "operator-courier"),
     "wrk": Apt("wrk", "wrk"),
     "docker": Apt("docker.io", "docker"),
     "dockerd": Apt("docker.io", "dockerd"),
