@@ -1,0 +1,252 @@
+"""cosign 3.1 with a key pair and no log: old and new signatures, attest, tree, copy."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from conformance import wire
+from conformance.clients import images
+from conformance.conftest import Run, Server, Tool
+
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+PREDICATE = {"tested": True}
+PREDICATE_TYPE = "https://example.invalid/tested"
+
+
+class Cosign(Protocol):
+    """Run cosign in the folder of its keys and return what it printed."""
+
+    def __call__(self, *words: str | Path, fails: bool = False) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to keep signatures, and the flags that ask cosign for it."""
+
+    writing: tuple[str, ...]
+    reading: tuple[str, ...]
+
+
+NEW = Form(("--signing-config=signing.json", "--trusted-root=root.json"), ())
+OLD = Form(
+    ("--use-signing-config=false", "--tlog-upload=false", "--new-bundle-format=false"),
+    ("--new-bundle-format=false",),
+)
+FORMS = pytest.mark.parametrize("form", [pytest.param(NEW, id="new"), pytest.param(OLD, id="old")])
+
+
+@pytest.fixture
+def cosign(run: Run, tool: Tool, tmp_path: Path) -> Cosign:
+    """Cosign with a key pair, and with services that all are absent."""
+    program = tool("cosign")
+
+    def call(*words: str | Path, fails: bool = False) -> str:
+        ran = run(program, *words, cwd=tmp_path, env={"COSIGN_PASSWORD": ""}, fails=fails)
+        return ran.stderr if fails else ran.stdout
+
+    call("generate-key-pair")
+    call("generate-key-pair", "--output-key-prefix", "other")
+    none = [f"--no-default-{service}" for service in ("fulcio", "rekor", "tsa")]
+    call("signing-config", "create", *none, "--no-default-oidc", "--out", "signing.json")
+    call("trusted-root", "create", *none, "--no-default-ctfe", "--out", "root.json")
+    (tmp_path / "predicate.json").write_text(json.dumps(PREDICATE))
+    return call
+
+
+@pytest.fixture
+def image(server: Server, repo: str) -> images.Image:
+    """An image that the registry holds under the tag 1."""
+    built = images.build("signed")
+    images.push(server, repo, "1", built)
+    return built
+
+
+@pytest.fixture
+def signed(server: Server, repo: str, image: images.Image) -> str:
+    """The image as cosign names it: by digest."""
+    return f"{server.host}/{repo}@{image.manifest.digest}"
+
+
+def sign(cosign: Cosign, form: Form, reference: str) -> None:
+    cosign("sign", "--allow-insecure-registry", "-y", "--key=cosign.key", *form.writing, reference)
+
+
+def attest(cosign: Cosign, form: Form, reference: str) -> None:
+    what = ("--predicate=predicate.json", f"--type={PREDICATE_TYPE}")
+    words = ("--allow-insecure-registry", "-y", "--key=cosign.key", *form.writing, *what, reference)
+    cosign("attest", *words)
+
+
+def verify(cosign: Cosign, form: Form, reference: str, *, key: str = "cosign") -> set[str]:
+    """The digests that `key` signed; empty when cosign finds no such signature."""
+    words = ("--allow-insecure-registry", "--insecure-ignore-tlog=true", *form.reading)
+    printed = cosign("verify", *words, f"--key={key}.pub", reference)
+    return {claim["critical"]["image"]["docker-manifest-digest"] for claim in json.loads(printed)}
+
+
+def verify_attestation(cosign: Cosign, form: Form, reference: str) -> list[dict[str, Any]]:
+    """The statements about `reference` that the key signed."""
+    words = ("--allow-insecure-registry", "--insecure-ignore-tlog=true", *form.reading)
+    what = ("--key=cosign.pub", f"--type={PREDICATE_TYPE}")
+    printed = cosign("verify-attestation", *words, *what, reference)
+    lines = [json.loads(line) for line in printed.splitlines()]
+    return [json.loads(base64.b64decode(line["payload"])) for line in lines]
+
+
+def assert_states(statements: list[dict[str, Any]], digest: str) -> None:
+    """Assert that there is one statement, and that it says `PREDICATE` about `digest`."""
+    (statement,) = statements
+    assert statement["predicateType"] == PREDICATE_TYPE
+    assert statement["predicate"] == PREDICATE
+    (subject,) = statement["subject"]
+    assert f"sha256:{subject['digest']['sha256']}" == digest
+
+
+def bundles(server: Server, repo: str, digest: str) -> list[dict[str, Any]]:
+    """The bundles that the referrers API lists for `digest`, read and checked."""
+    path = f"/v2/{repo}/referrers/{digest}"
+    listed = json.loads(wire.expect(wire.fetch(server, "GET", path), 200).body)["manifests"]
+    found = []
+    for entry in listed:
+        assert entry["artifactType"] == BUNDLE
+        data, _, stored = wire.get_manifest(server, repo, entry["digest"])
+        assert (stored, len(data)) == (entry["digest"], entry["size"])
+        manifest = json.loads(data)
+        assert manifest["subject"]["digest"] == digest
+        (layer,) = manifest["layers"]
+        assert layer["mediaType"] == BUNDLE
+        found.append(json.loads(wire.get_blob(server, repo, layer["digest"])))
+    return found
+
+
+def old_tag(digest: str, kind: str) -> str:
+    return f"{digest.replace(':', '-')}.{kind}"
+
+
+def test_new_signature_is_a_referrer(
+    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str
+) -> None:
+    sign(cosign, NEW, signed)
+    digest = image.manifest.digest
+    (bundle,) = bundles(server, repo, digest)
+    statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+    assert statement["subject"][0]["digest"]["sha256"] == digest.removeprefix("sha256:")
+    assert wire.tags(server, repo) == ["1"]
+    assert verify(cosign, NEW, signed) == {digest}
+    assert images.read(server, repo, "1") == image
+
+
+def test_old_signature_is_a_tag(
+    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str
+) -> None:
+    sign(cosign, OLD, signed)
+    digest = image.manifest.digest
+    assert wire.tags(server, repo) == ["1", old_tag(digest, "sig")]
+    manifest = json.loads(wire.get_manifest(server, repo, old_tag(digest, "sig"))[0])
+    (layer,) = manifest["layers"]
+    claim = json.loads(wire.get_blob(server, repo, layer["digest"]))
+    assert claim["critical"]["image"]["docker-manifest-digest"] == digest
+    assert verify(cosign, OLD, signed) == {digest}
+
+    sign(cosign, OLD, signed)
+    again = json.loads(wire.get_manifest(server, repo, old_tag(digest, "sig"))[0])
+    assert layer in again["layers"]
+
+
+@FORMS
+def test_another_key_did_not_sign(cosign: Cosign, signed: str, form: Form) -> None:
+    words = ("verify", "--allow-insecure-registry", "--insecure-ignore-tlog=true", *form.reading)
+    assert "no " in cosign(*words, "--key=cosign.pub", signed, fails=True)
+    sign(cosign, form, signed)
+    cosign(*words, "--key=other.pub", signed, fails=True)
+    cosign(*words, "--key=cosign.pub", signed)
+
+
+@FORMS
+def test_attest(
+    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str, form: Form
+) -> None:
+    attest(cosign, form, signed)
+    digest = image.manifest.digest
+    assert_states(verify_attestation(cosign, form, signed), digest)
+    assert len(bundles(server, repo, digest)) == (form is NEW)
+    assert (old_tag(digest, "att") in wire.tags(server, repo)) == (form is OLD)
+
+
+def test_tree(cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str) -> None:
+    for form in (OLD, NEW):
+        sign(cosign, form, signed)
+        attest(cosign, form, signed)
+    printed = cosign("tree", "--allow-insecure-registry", signed)
+    digest = image.manifest.digest
+    for kind in ("sig", "att"):
+        tag = old_tag(digest, kind)
+        assert f"{repo}:{tag}" in printed
+        for layer in json.loads(wire.get_manifest(server, repo, tag)[0])["layers"]:
+            assert layer["digest"] in printed
+    path = f"/v2/{repo}/referrers/{digest}"
+    listed = json.loads(wire.fetch(server, "GET", path).body)["manifests"]
+    assert len(listed) == 2
+    for entry in listed:
+        assert f"{repo}@{entry['digest']}" in printed
+
+
+def test_copy_of_old_signatures(
+    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str
+) -> None:
+    sign(cosign, OLD, signed)
+    attest(cosign, OLD, signed)
+    source = f"{server.host}/{repo}"
+    cosign("copy", "--allow-insecure-registry", f"{source}:1", f"{source}-copy:1")
+    digest = image.manifest.digest
+    assert images.read(server, f"{repo}-copy", "1") == image
+    for kind in ("sig", "att"):
+        tag = old_tag(digest, kind)
+        copied = wire.get_manifest(server, f"{repo}-copy", tag)
+        assert copied == wire.get_manifest(server, repo, tag)
+    assert verify(cosign, OLD, f"{source}-copy@{digest}") == {digest}
+    assert_states(verify_attestation(cosign, OLD, f"{source}-copy@{digest}"), digest)
+
+
+def test_copy_of_new_signatures(
+    cosign: Cosign,
+    run: Run,
+    tool: Tool,
+    server: Server,
+    repo: str,
+    image: images.Image,
+    signed: str,
+) -> None:
+    """As cosign itself advises: `oras cp -r` copies an image with its referrers."""
+    sign(cosign, NEW, signed)
+    attest(cosign, NEW, signed)
+    source, digest = f"{server.host}/{repo}", image.manifest.digest
+    plain = ("--from-plain-http", "--to-plain-http")
+    run(tool("oras"), "cp", "-r", *plain, f"{source}:1", f"{source}-copy:1")
+    assert images.read(server, f"{repo}-copy", "1") == image
+    copied = bundles(server, f"{repo}-copy", digest)
+    assert sorted(copied, key=str) == sorted(bundles(server, repo, digest), key=str)
+    assert verify(cosign, NEW, f"{source}-copy@{digest}") == {digest}
+    assert_states(verify_attestation(cosign, NEW, f"{source}-copy@{digest}"), digest)
+
+
+def test_save_load_and_clean(
+    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str, tmp_path: Path
+) -> None:
+    sign(cosign, OLD, signed)
+    insecure, source = "--allow-insecure-registry", f"{server.host}/{repo}"
+    cosign("save", insecure, "--dir", tmp_path / "saved", f"{source}:1")
+    cosign("load", insecure, "--dir", tmp_path / "saved", f"{source}-back:1")
+    digest = image.manifest.digest
+    assert images.read(server, f"{repo}-back", "1") == image
+    assert verify(cosign, OLD, f"{source}-back@{digest}") == {digest}
+
+    cosign("clean", insecure, "-f", f"{source}:1")
+    assert wire.tags(server, repo) == ["1"]
+    assert images.read(server, repo, "1") == image

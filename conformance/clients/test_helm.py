@@ -1,0 +1,184 @@
+"""helm 3.18, 3.22 and 4.3: push, pull, show, template, dependency build, signed charts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from conformance import wire
+from conformance.clients import charts
+from conformance.clients.charts import Chart, Dependency, SigningKey
+from conformance.conftest import Run, Server, Tool
+
+VERSIONS = ("1.0.0", "1.2.3+build.5", "1.3.0", "2.0.0-rc.1")
+
+
+class Helm(Protocol):
+    """Run helm in the folder of the test; the answer is all that it printed."""
+
+    def __call__(self, *words: str | Path, fails: bool = False) -> str: ...
+
+
+@pytest.fixture(params=["helm-3.18", "helm-3.22", "helm-4.3"])
+def helm(request: pytest.FixtureRequest, run: Run, tool: Tool, tmp_path: Path) -> Helm:
+    program = tool(request.param)
+
+    def call(*words: str | Path, fails: bool = False) -> str:
+        ran = run(program, *map(str, words), cwd=tmp_path, fails=fails)
+        return ran.stdout + ran.stderr
+
+    return call
+
+
+@pytest.fixture
+def here(server: Server, repo: str) -> str:
+    """Where the charts of this test live."""
+    return f"oci://{server.host}/{repo}"
+
+
+def push(helm: Helm, chart: Chart, folder: Path, here: str) -> str:
+    """Push with helm and return the digest that it printed."""
+    printed = helm("push", "--plain-http", chart.write(folder), here)
+    return next(
+        line.removeprefix("Digest: ")
+        for line in printed.splitlines()
+        if line.startswith("Digest: ")
+    )
+
+
+@pytest.fixture
+def published(helm: Helm, here: str, tmp_path: Path) -> dict[str, str]:
+    """The digests of charts called tiny in several versions."""
+    return {version: push(helm, Chart(version=version), tmp_path, here) for version in VERSIONS}
+
+
+def pull(helm: Helm, tmp_path: Path, *words: str) -> tuple[str, bytes]:
+    """Pull into an empty folder; returns the name and the bytes of the only file."""
+    folder = tmp_path / "pulled"
+    folder.mkdir(exist_ok=True)
+    helm("pull", "--plain-http", "--destination", folder, *words)
+    (path,) = folder.iterdir()
+    content = path.read_bytes()
+    path.unlink()
+    return path.name, content
+
+
+def test_push(helm: Helm, server: Server, repo: str, here: str, tmp_path: Path) -> None:
+    chart = Chart(version="1.2.3+build.5")
+    digest = push(helm, chart, tmp_path, here)
+    assert wire.tags(server, f"{repo}/tiny") == ["1.2.3_build.5"]
+    data, media_type, stored = wire.get_manifest(server, f"{repo}/tiny", "1.2.3_build.5")
+    assert stored == digest == wire.digest_of(data)
+    manifest = json.loads(data)
+    assert media_type == manifest.get("mediaType", media_type)
+    assert media_type == "application/vnd.oci.image.manifest.v1+json"
+    assert manifest["config"]["mediaType"] == charts.CONFIG_TYPE
+    (layer,) = manifest["layers"]
+    assert layer["mediaType"] == charts.CONTENT_TYPE
+    assert wire.get_blob(server, f"{repo}/tiny", layer["digest"]) == chart.archive()
+    config = json.loads(wire.get_blob(server, f"{repo}/tiny", manifest["config"]["digest"]))
+    assert (config["name"], config["version"]) == ("tiny", "1.2.3+build.5")
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        pytest.param((), "1.3.0", id="nothing"),
+        pytest.param(("--version", "1.0.0"), "1.0.0", id="version"),
+        pytest.param(("--version", "1.2.3+build.5"), "1.2.3+build.5", id="build"),
+        pytest.param(("--version", ">=1.0, <1.3"), "1.2.3+build.5", id="range"),
+        pytest.param(("--version", "~1.0"), "1.0.0", id="tilde"),
+        pytest.param(("--version", "^1"), "1.3.0", id="caret"),
+        pytest.param(("--devel",), "2.0.0-rc.1", id="devel"),
+        pytest.param(("--version", "2.0.0-rc.1"), "2.0.0-rc.1", id="prerelease"),
+    ],
+)
+def test_pull(helm: Helm, here: str, tmp_path: Path, asked: tuple[str, ...], chosen: str) -> None:
+    wanted = Chart(version=chosen)
+    assert pull(helm, tmp_path, f"{here}/tiny", *asked) == (wanted.filename, wanted.archive())
+
+
+def test_pull_by_tag_and_digest(
+    helm: Helm, here: str, tmp_path: Path, published: dict[str, str]
+) -> None:
+    by_tag = pull(helm, tmp_path, f"{here}/tiny:1.0.0")
+    assert by_tag == ("tiny-1.0.0.tgz", Chart(version="1.0.0").archive())
+    for version, digest in published.items():
+        _, content = pull(helm, tmp_path, f"{here}/tiny@{digest}")
+        assert content == Chart(version=version).archive()
+
+
+@pytest.mark.usefixtures("published")
+def test_pull_of_what_is_not_there(helm: Helm, here: str) -> None:
+    helm("pull", "--plain-http", f"{here}/tiny", "--version", "9.9.9", fails=True)
+    helm("pull", "--plain-http", f"{here}/tiny", "--version", ">=9", fails=True)
+    helm("pull", "--plain-http", f"{here}/absent", fails=True)
+
+
+@pytest.mark.usefixtures("published")
+def test_show_and_template(helm: Helm, here: str) -> None:
+    asked = ("--plain-http", f"{here}/tiny", "--version", "1.2.3+build.5")
+    assert "version: 1.2.3+build.5\n" in helm("show", "chart", *asked)
+    assert "greeting: hello\n" in helm("show", "values", *asked)
+    assert "# tiny\n" in helm("show", "readme", *asked)
+    assert "chart: tiny-1.2.3+build.5\n" in helm("template", "try", *asked)
+    newest = helm("template", "try", "--plain-http", f"{here}/tiny", "--set", "greeting=moin")
+    assert "name: try-tiny\n" in newest
+    assert "chart: tiny-1.3.0\n" in newest
+    assert 'greeting: "moin"\n' in newest
+
+
+@pytest.mark.usefixtures("published")
+def test_dependency_build(helm: Helm, here: str, tmp_path: Path) -> None:
+    wanted = Dependency("tiny", "^1.0.0", here)
+    parent = Chart("parent", "0.1.0", dependencies=(wanted,)).unpack(tmp_path)
+    helm("dependency", "build", "--plain-http", parent)
+    (brought,) = (parent / "charts").iterdir()
+    assert brought.name == "tiny-1.3.0.tgz"
+    assert brought.read_bytes() == Chart(version="1.3.0").archive()
+
+    push(helm, Chart(version="1.4.0"), tmp_path, here)
+    brought.unlink()
+    helm("dependency", "build", "--plain-http", parent)
+    assert brought.read_bytes() == Chart(version="1.3.0").archive(), "the lock file decides"
+    assert "chart: tiny-1.3.0\n" in helm("template", "try", parent)
+
+
+def test_signed_chart(helm: Helm, server: Server, repo: str, here: str, tmp_path: Path) -> None:
+    chart, key, other = Chart("signed"), SigningKey.derive("signer"), SigningKey.derive("other")
+    provenance = chart.provenance(key)
+    (tmp_path / f"{chart.filename}.prov").write_bytes(provenance)
+    (tmp_path / "ring").write_bytes(key.keyring())
+    (tmp_path / "other").write_bytes(other.keyring())
+    digest = push(helm, chart, tmp_path, here)
+
+    manifest = json.loads(wire.get_manifest(server, f"{repo}/signed", digest)[0])
+    layers = {layer["mediaType"]: layer["digest"] for layer in manifest["layers"]}
+    assert layers == {
+        charts.CONTENT_TYPE: wire.digest_of(chart.archive()),
+        charts.PROVENANCE_TYPE: wire.digest_of(provenance),
+    }
+
+    pulled = tmp_path / "pulled"
+    pulled.mkdir()
+    asked = ("pull", "--plain-http", "-d", pulled, f"{here}/signed", "--verify", "--keyring")
+    assert "Signed by: signer" in helm(*asked, tmp_path / "ring")
+    assert (pulled / chart.filename).read_bytes() == chart.archive()
+    assert (pulled / f"{chart.filename}.prov").read_bytes() == provenance
+    assert "unknown entity" in helm(*asked, tmp_path / "other", fails=True)
+
+
+def test_same_chart_again_and_changed(
+    helm: Helm, server: Server, repo: str, here: str, tmp_path: Path
+) -> None:
+    first = push(helm, Chart(), tmp_path, here)
+    changed = Chart(greeting="goodbye")
+    second = push(helm, changed, tmp_path, here)
+    assert second != first
+    assert wire.tags(server, f"{repo}/tiny") == ["1.0.0"]
+    assert pull(helm, tmp_path, f"{here}/tiny")[1] == changed.archive()
+    assert pull(helm, tmp_path, f"{here}/tiny@{first}")[1] == Chart().archive()
