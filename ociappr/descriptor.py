@@ -33,7 +33,5 @@ class Descriptor:
 
 
 EMPTY_BYTES = b"{}"
-EMPTY = Descriptor(
-    "application/vnd.oci.empty.v1+json", Digest.of(EMPTY_BYTES), len(EMPTY_BYTES)
-)
+EMPTY = Descriptor("application/vnd.oci.empty.v1+json", Digest.of(EMPTY_BYTES), len(EMPTY_BYTES))
 """The descriptor of ``{}`` (image-spec, manifest.md, Guidance for an Empty Descriptor)."""

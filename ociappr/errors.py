@@ -1,10 +1,10 @@
 """What can go wrong, in the registry's own words; each face maps these to its protocol in one table.
 
-    OciapprError
-    ├─ Invalid      the request says something that cannot be
-    ├─ Unknown      what the request names is not here
-    ├─ Refused      it is possible, but not allowed
-    └─ Unavailable  the registry cannot do it now; nothing is the matter with the request
+OciapprError
+├─ Invalid      the request says something that cannot be
+├─ Unknown      what the request names is not here
+├─ Refused      it is possible, but not allowed
+└─ Unavailable  the registry cannot do it now; nothing is the matter with the request
 """
 
 from __future__ import annotations

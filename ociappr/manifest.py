@@ -121,7 +121,7 @@ class Manifest:
 def encode(document: object) -> bytes:
     """Return the one JSON text of *document*: keys sorted, no spaces, UTF-8."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "replace")
 
 
 def build_image(
@@ -168,7 +168,7 @@ def _kind(document: _Document, declared: str) -> str:
     """Return the media type of *document*; its own word and the pusher's must agree."""
     said = document.media_type or ""
     if said and declared and said != declared:
-        message = f"the body says {ascii(said)}, Content-Type says {ascii(declared)}"
+        message = f"the body says {said!a}, Content-Type says {declared!a}"
         raise ManifestInvalid(message, hint="send the same media type in both")
     kind = said or declared or _guess(document)
     image = document.config is not None or document.layers is not None

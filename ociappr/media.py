@@ -37,7 +37,7 @@ def declared(content_type: str) -> str:
     if not bare or bare in _UNTOLD:
         return ""
     if not _MEDIA_TYPE.fullmatch(bare):
-        raise ManifestInvalid(f"{ascii(bare[:80])} is not a media type")
+        raise ManifestInvalid(f"{bare[:80]!a} is not a media type")
     return bare
 
 

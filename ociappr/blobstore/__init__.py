@@ -28,6 +28,9 @@ Locator = NewType("Locator", str)
 
 Reached = Callable[[Locator, int], Awaitable[None]]
 
+BLOCK = 256 * 1024
+"""Bytes that are moved at once; what takes longer would hold the event loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -71,9 +74,7 @@ class BlobStore(Protocol):
         Raises `StoreFull` and `StoreUnavailable`.
         """
 
-    async def promote(
-        self, upload: UploadId, parts: Sequence[Part], digest: Digest
-    ) -> Locator:
+    async def promote(self, upload: UploadId, parts: Sequence[Part], digest: Digest) -> Locator:
         """Give the joined bytes of *parts* a new object named by *digest*; the parts stay.
 
         The caller knows that the bytes have this digest. Raises `BlobUnknown` when a part is gone.

@@ -1,0 +1,60 @@
+"""The core: a registry as an object, over the two ports; HTTP only translates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from ociappr.blobstore import BlobStore
+from ociappr.metadata import MetadataStore
+from ociappr.registry.blobs import Blobs
+from ociappr.registry.collector import Collector
+from ociappr.registry.fsck import Fsck
+from ociappr.registry.manifests import Manifests
+from ociappr.registry.referrers import Referrers
+from ociappr.registry.sessions import Sessions, shared_secret
+from ociappr.registry.settings import Settings, Sparse
+from ociappr.registry.tags import Tags
+from ociappr.registry.uploads import Uploads
+
+__all__ = ["Registry", "Settings", "Sparse", "utcnow"]
+
+
+def utcnow() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Registry:
+    """Wires the services; any number of these may run over the same two stores at once."""
+
+    def __init__(
+        self,
+        metadata: MetadataStore,
+        store: BlobStore,
+        settings: Settings,
+        *,
+        secret: bytes,
+        now: Callable[[], datetime] = utcnow,
+    ) -> None:
+        sessions = Sessions(metadata, secret, age=settings.session_age, now=now)
+        self.blobs = Blobs(metadata, store, now=now)
+        self.uploads = Uploads(metadata, store, sessions, settings, now=now)
+        self.tags = Tags(metadata, now=now)
+        self.manifests = Manifests(metadata, self.uploads, self.blobs, self.tags, settings, now=now)
+        self.referrers = Referrers(metadata, self.manifests)
+        self.collector = Collector(metadata, store, sessions, settings, now=now)
+        self.fsck = Fsck(metadata, self.blobs)
+
+    @classmethod
+    async def open(
+        cls,
+        metadata: MetadataStore,
+        store: BlobStore,
+        settings: Settings | None = None,
+        *,
+        now: Callable[[], datetime] = utcnow,
+    ) -> Registry:
+        """Return a registry over two open stores, which stay the caller's to close."""
+        secret = await shared_secret(metadata)
+        return cls(metadata, store, settings or Settings(), secret=secret, now=now)

@@ -1,0 +1,355 @@
+"""Manifests of a repository: put with all their pins in one commit, get, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from ociappr.archive import ContentHash
+from ociappr.descriptor import Descriptor
+from ociappr.digest import ContentDigest, Digest
+from ociappr.errors import (
+    BlobUnknown,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestTooLarge,
+    ManifestUnknown,
+    PackageInvalid,
+    TooLarge,
+)
+from ociappr.manifest import Manifest
+from ociappr.metadata import Conflict, MetadataStore, Transaction, scan_all, transact
+from ociappr.names import Reference, RepositoryName, Tag
+from ociappr.package import HELM, PackageManifest
+from ociappr.registry import derived, keys, naming
+from ociappr.registry.blobs import Blob, Blobs
+from ociappr.registry.cache import ManifestCache
+from ociappr.registry.naming import Staged
+from ociappr.registry.records import (
+    BlobRecord,
+    Event,
+    FormatRecord,
+    ManifestRecord,
+    TagKind,
+    TagRecord,
+    decode,
+    encode,
+    stamp,
+)
+from ociappr.registry.settings import Settings, Sparse
+from ociappr.registry.tags import Tags, remove
+from ociappr.registry.uploads import Uploads
+
+T = TypeVar("T")
+_PARSE_INLINE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestStat:
+    """What HEAD tells of a manifest."""
+
+    digest: Digest
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it was pushed."""
+
+    digest: Digest
+    media_type: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a push of a manifest brought about."""
+
+    digest: Digest
+    subject: Digest | None
+    tags: tuple[Tag, ...]
+
+
+class Manifests:
+    """Puts, gets and deletes manifests; a manifest that is here is complete."""
+
+    def __init__(
+        self,
+        metadata: MetadataStore,
+        uploads: Uploads,
+        blobs: Blobs,
+        tags: Tags,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._metadata = metadata
+        self._uploads = uploads
+        self._blobs = blobs
+        self._tags = tags
+        self._settings = settings
+        self._now = now
+        self._cache = ManifestCache(settings.cache_bytes)
+
+    async def stat(self, reference: Reference, *, single: bool = False) -> ManifestStat:
+        """Return what *reference* names, without its bytes; see `get`."""
+        repository, target = reference.repository, reference.target
+        if isinstance(target, Tag):
+            record = await self._tags.resolve(repository, target)
+            if not (single and record.kind is TagKind.RELEASE and len(record.formats) > 1):
+                return ManifestStat(Digest.parse(record.digest), record.media_type, record.size)
+            target = _preferred(record)
+        found = await self.record(repository, target)
+        return ManifestStat(target, found.media_type, found.size)
+
+    async def get(self, reference: Reference, *, single: bool = False) -> StoredManifest:
+        """Return the manifest that *reference* names; raise `ManifestUnknown`.
+
+        With *single* the tag of a release of several packages answers the Helm chart among them, or
+        else the first; everything else is served as it is stored.
+        """
+        stat = await self.stat(reference, single=single)
+        return StoredManifest(stat.digest, stat.media_type, await self.raw(stat.digest))
+
+    async def record(self, repository: RepositoryName, digest: Digest) -> ManifestRecord:
+        """Return the membership of a manifest in *repository*; raise `ManifestUnknown`."""
+        key = keys.manifest(repository, digest)
+        entry = (await self._metadata.get([key])).get(key)
+        if entry is None:
+            message = f"{repository} holds no manifest {digest}"
+            raise ManifestUnknown(message, detail={"digest": str(digest)})
+        return decode(ManifestRecord, entry.value)
+
+    async def raw(self, digest: Digest) -> bytes:
+        """Return the bytes of a manifest that some repository holds."""
+        raw = self._cache.get(digest)
+        if raw is None:
+            raw = await self._load(digest)
+            self._cache.put(digest, raw)
+        return raw
+
+    async def put(
+        self,
+        reference: Reference,
+        media_type: str,
+        raw: bytes,
+        *,
+        tags: Sequence[Tag] = (),
+    ) -> Accepted:
+        """Store *raw* under its digest and under all tags, in one commit.
+
+        Raises `ManifestTooLarge`, `ManifestInvalid`, `DigestInvalid`, `ManifestBlobUnknown` for a
+        child that the repository does not hold, `TagImmutable`.
+        """
+        repository, target = reference.repository, reference.target
+        if len(raw) > self._settings.manifest_limit:
+            limit = self._settings.manifest_limit
+            raise ManifestTooLarge(f"manifests have at most {limit} bytes, this one {len(raw)}")
+        named = (target, *tags) if isinstance(target, Tag) else tuple(tags)
+        digest = target if isinstance(target, Digest) else None
+        manifest = await _parse(raw, media_type, digest)
+        await self.verify_content(repository, manifest)
+        staged = await self._uploads.stage(repository, manifest.digest, raw)
+        now = stamp(self._now())
+
+        async def body(txn: Transaction) -> None:
+            record = await self.write(txn, repository, manifest, staged, now=now)
+            for tag in dict.fromkeys(named):
+                await self._tags.point(txn, repository, tag, (manifest.digest, record), now=now)
+
+        await self.commit(body)
+        subject = manifest.subject.digest if manifest.subject else None
+        return Accepted(manifest.digest, subject, tuple(named))
+
+    async def commit(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run *body*, which writes manifests; one too large for a commit is `ManifestTooLarge`."""
+        try:
+            return await transact(self._metadata, body)
+        except TooLarge as error:
+            message = "the manifest names more content than fits into one commit"
+            raise ManifestTooLarge(f"{message}: {error.message}") from None
+
+    async def write(
+        self,
+        txn: Transaction,
+        repository: RepositoryName,
+        manifest: Manifest,
+        staged: Staged,
+        *,
+        now: str,
+    ) -> ManifestRecord:
+        """Make *manifest* a member in this commit: its bytes, its children, its derived keys."""
+        key = keys.manifest(repository, manifest.digest)
+        old = await txn.get(key)
+        await naming.name(txn, staged, now=now)
+        entries = await self._adopt(txn, repository, manifest, now=now)
+        pushed = decode(ManifestRecord, old).pushed if old is not None else now
+        record = _record(manifest, entries, pushed=pushed)
+        txn.put(key, encode(record))
+        for derived_key, value in derived.of_manifest(repository, manifest).items():
+            txn.put(derived_key, value)
+        await naming.create_repository(txn, repository, now=now)
+        event = Event("push", str(repository), str(manifest.digest), size=len(manifest.raw))
+        naming.journal(txn, event, now=now)
+        return record
+
+    async def delete(self, repository: RepositoryName, digest: Digest) -> None:
+        """Take a manifest out of *repository* and all its tags with it; raise `ManifestUnknown`."""
+        await self.record(repository, digest)
+        while True:
+            await self._delete_tags(repository, digest)
+            try:
+                return await self._forget(repository, digest)
+            except Conflict:
+                continue  # a tag was put meanwhile: it wrote the record again
+
+    async def verify_content(self, repository: RepositoryName, manifest: Manifest) -> None:
+        """Raise `ManifestInvalid` unless the content digest that a package claims is true."""
+        package = PackageManifest.of(manifest)
+        if package is None or package.content_digest is None:
+            return
+        if await self._metadata.get([keys.manifest(repository, manifest.digest)]):
+            return
+        try:
+            blob = await self._blobs.find(repository, package.content.digest)
+        except BlobUnknown as error:
+            raise ManifestBlobUnknown(error.message, detail=error.detail) from None
+        try:
+            found = await self._content_digest(blob)
+        except (PackageInvalid, TooLarge) as error:
+            raise ManifestInvalid(f"the layer has no content digest: {error.message}") from None
+        if found != package.content_digest:
+            detail = {"given": str(package.content_digest), "computed": str(found)}
+            raise ManifestInvalid("the layer does not have this content digest", detail=detail)
+
+    async def _content_digest(self, blob: Blob) -> ContentDigest:
+        running = ContentHash(limit=self._settings.unpacked_limit)
+        async with self._blobs.read(blob) as blocks:
+            async for block in blocks:
+                await asyncio.to_thread(running.update, block)
+        return running.finish()
+
+    async def _adopt(
+        self, txn: Transaction, repository: RepositoryName, manifest: Manifest, *, now: str
+    ) -> tuple[ManifestRecord, ...]:
+        """Check and revive every child; return the records of those that are manifests here.
+
+        Every child's blob record is promised unchanged, an absent one's absence too. A child that
+        was found by its membership gets that written again, so that retention cannot take it.
+        """
+        children = manifest.children
+        blob_keys = {child.digest: keys.blob(child.digest) for child in children}
+        link_keys = {child.digest: keys.link(child.digest, repository) for child in children}
+        member_keys = {
+            child.digest: keys.manifest(repository, child.digest) for child in manifest.manifests
+        }
+        wanted = [*blob_keys.values(), *link_keys.values(), *member_keys.values()]
+        found = await txn.peek_many(wanted)
+        await txn.get_many(list(blob_keys.values()))
+        entries = []
+        for child in children:
+            value = found.get(blob_keys[child.digest])
+            record = decode(BlobRecord, value) if value is not None else None
+            if record is not None:
+                naming.revive(txn, child.digest, record, now=now)
+            member_key = member_keys.get(child.digest, b"")
+            if member_key in found:
+                txn.put(member_key, (await txn.get(member_key)) or b"")
+                entries.append(decode(ManifestRecord, found[member_key]))
+            elif not _is_linked(record, found.get(link_keys[child.digest])):
+                self._tolerate(repository, manifest, child)
+        return tuple(entries)
+
+    def _tolerate(self, repository: RepositoryName, manifest: Manifest, child: Descriptor) -> None:
+        """Raise `ManifestBlobUnknown` unless this child may be absent."""
+        sparse = self._settings.sparse
+        allowed = sparse is Sparse.ALL or (sparse is Sparse.INDEXES and manifest.is_index)
+        if not allowed and child.digest not in manifest.foreign:
+            message = f"{repository} does not hold {child.digest}, which the manifest names"
+            hint = "push it first"
+            raise ManifestBlobUnknown(message, detail={"digest": str(child.digest)}, hint=hint)
+
+    async def _delete_tags(self, repository: RepositoryName, digest: Digest) -> None:
+        """Delete the tags that point here; a hint whose tag moved on is dropped, checked."""
+        now = stamp(self._now())
+        async for entry in scan_all(self._metadata, keys.hints(repository, digest)):
+            hint_key, tag = entry.key, Tag(keys.parts(entry.key)[3])
+
+            async def body(txn: Transaction, hint_key: bytes = hint_key, tag: Tag = tag) -> None:
+                if await txn.get(hint_key) is None:
+                    return
+                value = await txn.get(keys.tag(repository, tag))
+                record = decode(TagRecord, value) if value is not None else None
+                if record is not None and record.digest == str(digest):
+                    remove(txn, repository, tag, record, now=now)
+                else:
+                    txn.delete(hint_key)
+
+            await transact(self._metadata, body)
+
+    async def _forget(self, repository: RepositoryName, digest: Digest) -> None:
+        """Commit that the manifest is no member; raise `Conflict` when its record was written."""
+        txn = Transaction(self._metadata)
+        key = keys.manifest(repository, digest)
+        value = await txn.get(key)
+        if value is None:
+            return
+        record = decode(ManifestRecord, value)
+        manifest = Manifest.parse(await self.raw(digest), record.media_type, digest=digest)
+        txn.delete(key)
+        for derived_key in derived.of_manifest(repository, manifest):
+            txn.delete(derived_key)
+        event = Event("delete-manifest", str(repository), str(digest))
+        naming.journal(txn, event, now=stamp(self._now()))
+        await txn.commit()
+
+    async def _load(self, digest: Digest) -> bytes:
+        key = keys.blob(digest)
+        entry = (await self._metadata.get([key])).get(key)
+        if entry is None:
+            raise ManifestUnknown(f"manifest {digest} was deleted meanwhile")
+        try:
+            blob = await self._blobs.load(digest, decode(BlobRecord, entry.value))
+            async with self._blobs.read(blob) as blocks:
+                return b"".join([block async for block in blocks])
+        except BlobUnknown as error:
+            raise ManifestUnknown(error.message, detail=error.detail) from None
+
+
+async def _parse(raw: bytes, media_type: str, digest: Digest | None) -> Manifest:
+    if len(raw) <= _PARSE_INLINE:
+        return Manifest.parse(raw, media_type, digest=digest)
+    return await asyncio.to_thread(Manifest.parse, raw, media_type, digest=digest)
+
+
+def _record(
+    manifest: Manifest, entries: Sequence[ManifestRecord], *, pushed: str
+) -> ManifestRecord:
+    """Return the membership record; an index has the formats of its entries, in their order."""
+    package = PackageManifest.of(manifest)
+    formats = tuple(found for entry in entries for found in entry.formats)
+    if package is not None:
+        formats = (FormatRecord.of(manifest.digest, package, pushed=pushed),)
+    return ManifestRecord(
+        media_type=manifest.media_type,
+        size=len(manifest.raw),
+        pushed=pushed,
+        artifact_type=manifest.artifact_type,
+        subject=str(manifest.subject.digest) if manifest.subject else "",
+        formats=formats,
+    )
+
+
+def _is_linked(record: BlobRecord | None, birth: bytes | None) -> bool:
+    """Tell whether a link shows the blob, or showed it until it was condemned."""
+    return record is not None and birth == record.birth.encode()
+
+
+def _preferred(release: TagRecord) -> Digest:
+    """Return the entry for a client that follows no index: the Helm chart, else the first."""
+    helm = [found for found in release.formats if found.format == HELM]
+    return Digest.parse((helm or release.formats)[0].manifest)

@@ -1,0 +1,123 @@
+"""Receiving one request's bytes into an upload: a new part, hashed on its way, checkpointed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterable, AsyncIterator
+
+from ociappr.blobstore import BlobStore, Locator, Part, UploadId
+from ociappr.digest import Hash, new_hash
+from ociappr.errors import RangeInvalid, SizeInvalid, UploadUnknown
+from ociappr.registry.records import UploadRecord
+from ociappr.registry.sessions import Sessions, algorithm
+
+_RUNNING = 1_000
+
+
+class RunningDigests:
+    """Hashes of uploads under way, kept between requests: an optimisation, never the truth.
+
+    A hash is given out only for exactly the parts that it has seen; else the parts are read back.
+    """
+
+    def __init__(self, capacity: int = _RUNNING) -> None:
+        self._capacity = capacity
+        self._kept: OrderedDict[UploadId, tuple[tuple[Part, ...], Hash]] = OrderedDict()
+
+    def take(self, upload: UploadId, parts: tuple[Part, ...]) -> Hash | None:
+        """Return and forget the hash that has seen just *parts*, or None."""
+        kept = self._kept.pop(upload, None)
+        if not parts:
+            return new_hash(algorithm(upload))
+        return kept[1] if kept is not None and kept[0] == parts else None
+
+    def keep(self, upload: UploadId, parts: tuple[Part, ...], running: Hash) -> None:
+        """Remember that *running* has seen *parts*."""
+        self._kept[upload] = (parts, running)
+        if len(self._kept) > self._capacity:
+            self._kept.popitem(last=False)
+
+
+class Receiver:
+    """One request's view of an upload: what was committed before it, and the part it adds."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        store: BlobStore,
+        digests: RunningDigests,
+        upload: UploadId,
+        record: UploadRecord,
+    ) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._digests = digests
+        self._before = record.parts
+        self._committed = record.parts
+        self._part: Part | None = None
+        self._interruption: Exception | None = None
+        self.upload = upload
+        self.running = digests.take(upload, record.parts)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All parts, the one of this request included."""
+        return (*self._before, self._part) if self._part is not None else self._before
+
+    async def receive(self, chunks: AsyncIterable[bytes]) -> Exception | None:
+        """Stage *chunks* as a new part; return what cut them short, if anything did.
+
+        A `ConnectionError` or `TimeoutError` of *chunks* ends the part early and what came is kept;
+        any other exception drops the part and passes on.
+        """
+        locator, length = await self._store.stage(
+            self.upload, self._feed(chunks), reached=self._checkpoint
+        )
+        if length:
+            self._part = Part(locator, length, closed=True)
+        elif self._committed == self._before:
+            await self._store.delete(locator)
+        return self._interruption
+
+    async def commit(self) -> UploadRecord:
+        """Make the part durable in the session; raise `RangeInvalid` if a rival was quicker.
+
+        The loser's part is removed, unless a checkpoint of it was ever sent: the session may
+        name it.
+        """
+        parts = self.parts
+        try:
+            record = await self._sessions.extend(self.upload, self._committed, parts)
+        except (RangeInvalid, UploadUnknown):
+            if self._part is not None and self._committed == self._before:
+                await self._store.delete(self._part.locator)
+            raise
+        if self.running is not None:
+            self._digests.keep(self.upload, parts, self.running)
+        return record
+
+    async def _feed(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in chunks:
+                if self.running is not None:
+                    self.running.update(chunk)
+                yield chunk
+        except (ConnectionError, TimeoutError) as interruption:
+            self._interruption = interruption
+
+    async def _checkpoint(self, locator: Locator, length: int) -> None:
+        parts = (*self._before, Part(locator, length, closed=False))
+        expected, self._committed = self._committed, parts  # sent is as good as landed
+        await self._sessions.extend(self.upload, expected, parts)
+
+
+async def sized(chunks: AsyncIterable[bytes], size: int | None) -> AsyncIterator[bytes]:
+    """Yield *chunks*; raise `SizeInvalid` unless they are *size* bytes, if that is known."""
+    seen = 0
+    async for chunk in chunks:
+        seen += len(chunk)
+        if size is not None and seen > size:
+            raise SizeInvalid(f"more than the announced {size} bytes came")
+        yield chunk
+    if size is not None and seen != size:
+        raise SizeInvalid(f"{seen} bytes came where {size} were announced")
