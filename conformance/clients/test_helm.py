@@ -34,9 +34,15 @@ def helm(request: pytest.FixtureRequest, run: Run, tool: Tool, tmp_path: Path) -
 
 
 @pytest.fixture
-def here(server: Server, repo: str) -> str:
+def space(repo: str) -> str:
+    """A namespace of one segment: with a chart's name it makes the two of a package."""
+    return repo.replace("/", "-")
+
+
+@pytest.fixture
+def here(server: Server, space: str) -> str:
     """Where the charts of this test live."""
-    return f"oci://{server.host}/{repo}"
+    return f"oci://{server.host}/{space}"
 
 
 def push(helm: Helm, chart: Chart, folder: Path, here: str) -> str:
@@ -66,21 +72,24 @@ def pull(helm: Helm, tmp_path: Path, *words: str) -> tuple[str, bytes]:
     return path.name, content
 
 
-def test_push(helm: Helm, server: Server, repo: str, here: str, tmp_path: Path) -> None:
-    chart = Chart(version="1.2.3+build.5")
-    digest = push(helm, chart, tmp_path, here)
-    assert wire.tags(server, f"{repo}/tiny") == ["1.2.3_build.5"]
-    data, media_type, stored = wire.get_manifest(server, f"{repo}/tiny", "1.2.3_build.5")
-    assert stored == digest == wire.digest_of(data)
+@pytest.mark.parametrize("below", ["", "/below/it"], ids=["package", "deeper"])
+def test_push(
+    helm: Helm, server: Server, space: str, here: str, tmp_path: Path, below: str
+) -> None:
+    chart, repo = Chart(version="1.2.3+build.5"), f"{space}{below}/tiny"
+    digest = push(helm, chart, tmp_path, f"{here}{below}")
+    assert wire.tags(server, repo) == ["1.2.3_build.5"]
+    data, media_type, stored = wire.get_manifest(server, repo, "1.2.3_build.5")
+    assert stored == digest
+    assert media_type == wire.OCI_MANIFEST
     manifest = json.loads(data)
-    assert media_type == manifest.get("mediaType", media_type)
-    assert media_type == "application/vnd.oci.image.manifest.v1+json"
     assert manifest["config"]["mediaType"] == charts.CONFIG_TYPE
     (layer,) = manifest["layers"]
     assert layer["mediaType"] == charts.CONTENT_TYPE
-    assert wire.get_blob(server, f"{repo}/tiny", layer["digest"]) == chart.archive()
-    config = json.loads(wire.get_blob(server, f"{repo}/tiny", manifest["config"]["digest"]))
+    assert wire.get_blob(server, repo, layer["digest"]) == chart.archive()
+    config = json.loads(wire.get_blob(server, repo, manifest["config"]["digest"]))
     assert (config["name"], config["version"]) == ("tiny", "1.2.3+build.5")
+    assert pull(helm, tmp_path, f"{here}{below}/tiny") == (chart.filename, chart.archive())
 
 
 @pytest.mark.usefixtures("published")
@@ -148,7 +157,7 @@ def test_dependency_build(helm: Helm, here: str, tmp_path: Path) -> None:
     assert "chart: tiny-1.3.0\n" in helm("template", "try", parent)
 
 
-def test_signed_chart(helm: Helm, server: Server, repo: str, here: str, tmp_path: Path) -> None:
+def test_signed_chart(helm: Helm, server: Server, space: str, here: str, tmp_path: Path) -> None:
     chart, key, other = Chart("signed"), SigningKey.derive("signer"), SigningKey.derive("other")
     provenance = chart.provenance(key)
     (tmp_path / f"{chart.filename}.prov").write_bytes(provenance)
@@ -156,7 +165,7 @@ def test_signed_chart(helm: Helm, server: Server, repo: str, here: str, tmp_path
     (tmp_path / "other").write_bytes(other.keyring())
     digest = push(helm, chart, tmp_path, here)
 
-    manifest = json.loads(wire.get_manifest(server, f"{repo}/signed", digest)[0])
+    manifest = json.loads(wire.get_manifest(server, f"{space}/signed", digest)[0])
     layers = {layer["mediaType"]: layer["digest"] for layer in manifest["layers"]}
     assert layers == {
         charts.CONTENT_TYPE: wire.digest_of(chart.archive()),
@@ -173,12 +182,12 @@ def test_signed_chart(helm: Helm, server: Server, repo: str, here: str, tmp_path
 
 
 def test_same_chart_again_and_changed(
-    helm: Helm, server: Server, repo: str, here: str, tmp_path: Path
+    helm: Helm, server: Server, space: str, here: str, tmp_path: Path
 ) -> None:
     first = push(helm, Chart(), tmp_path, here)
     changed = Chart(greeting="goodbye")
     second = push(helm, changed, tmp_path, here)
     assert second != first
-    assert wire.tags(server, f"{repo}/tiny") == ["1.0.0"]
+    assert wire.tags(server, f"{space}/tiny") == ["1.0.0"]
     assert pull(helm, tmp_path, f"{here}/tiny")[1] == changed.archive()
     assert pull(helm, tmp_path, f"{here}/tiny@{first}")[1] == Chart().archive()
