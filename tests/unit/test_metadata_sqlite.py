@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from ociappr.metadata import MetadataStore, sqlite
+from ociappr.metadata.sqlite import SQLiteMetadata
+from tests.contracts.metadata import Another, MetadataContract, Outage
+
+
+class TestSQLite(MetadataContract):
+    @pytest.fixture
+    async def another(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[Another]:
+        monkeypatch.setattr(sqlite, "_BUSY", 0.01)
+        async with AsyncExitStack() as opened:
+
+            async def another() -> SQLiteMetadata:
+                store = await SQLiteMetadata.open(tmp_path / "metadata.db")
+                opened.push_async_callback(store.close)
+                return store
+
+            yield another
+
+    @pytest.fixture
+    async def store(self, another: Another) -> MetadataStore:
+        return await another()
+
+    @pytest.fixture
+    def outage(self, tmp_path: Path) -> Outage:
+        @asynccontextmanager
+        async def locked() -> AsyncIterator[None]:
+            with closing(sqlite3.connect(tmp_path / "metadata.db", isolation_level=None)) as rival:
+                rival.execute("BEGIN IMMEDIATE")
+                yield
+
+        return locked
