@@ -5,7 +5,8 @@ Every driver must keep these promises; `tests/contracts/blobstore.py` is their t
 * There is no append. Each `stage` makes one new object; an upload is a list of them.
 * Every locator that `stage` or `promote` makes ends in a fresh nonce and is never used again, so an
   unlink, however late, can only hit bytes that nothing will ever name again.
-* What `stage` or `promote` returned, and what it reported as reached, survives crash and power loss.
+* What `stage` or `promote` returned, and what was reported as reached, survives crash and power loss
+  (in memory nothing does).
 * A promoted locator holds exactly the bytes of its digest, verified or joined from verified parts.
 * `delete` and failures of one object never touch another.
 """
@@ -68,16 +69,18 @@ class BlobStore(Protocol):
         """Store *chunks* as one new object and return its locator and length, both durable.
 
         With *expected* the object is promoted at once; a mismatch raises `DigestInvalid` and leaves
-        nothing. *reached* is awaited now and then with the length that is durable so far. When
-        *chunks* or *reached* raises, the object is removed, unless *reached* was ever called for
-        it: then what is durable stays, and the exception passes on.
+        nothing. *reached* is awaited now and then with the length that is durable so far, perhaps
+        while *chunks* goes on, never twice at once nor after the return. When *chunks* or *reached*
+        raises, or the caller is cancelled, the object is removed, unless *reached* was ever called
+        for it: then what is durable stays. The exception passes on as it is.
         Raises `StoreFull` and `StoreUnavailable`.
         """
 
     async def promote(self, upload: UploadId, parts: Sequence[Part], digest: Digest) -> Locator:
         """Give the joined bytes of *parts* a new object named by *digest*; the parts stay.
 
-        The caller knows that the bytes have this digest. Raises `BlobUnknown` when a part is gone.
+        The caller knows that the bytes have this digest. Raises `BlobUnknown` when a part is gone
+        or shorter than its length. Cancelled, it may leave an object that nobody knows.
         """
 
     def cheap(self, parts: Sequence[Part], /) -> bool:
@@ -88,7 +91,7 @@ class BlobStore(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open bytes *start* to *stop* (exclusive) as a stream of blocks of at most 256 KiB.
 
-        Raises `BlobUnknown` when the object is gone.
+        What lies behind the end is left out. Raises `BlobUnknown` when the object is gone.
         """
 
     async def delete(self, locator: Locator) -> None:

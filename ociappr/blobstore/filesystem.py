@@ -1,0 +1,471 @@
+"""Blobs as files of one volume: every object is one file, synced before anyone hears of it.
+
+`staging/` and `blobs/` must be on one volume, which several processes may share. What waits for a
+disk is in a thread, and such a call is waited for even when who asked is cancelled: a file is
+never closed under a system call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Self, TypeVar, TypeVarTuple
+
+from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators
+from ociappr.digest import Digest, verified
+from ociappr.errors import BlobUnknown, StoreFull, StoreUnavailable
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+_THREADS = 32  # they wait for the disk, and syncs that wait together share one journal commit
+_COPIED = 16 * 1024**2  # bytes copied per thread hop: a cancelled copy ends after so many
+_ALGORITHMS = ("sha256", "sha512")
+_DIRECTORIES = (
+    *(f"blobs/{algorithm}/{shard:02x}" for algorithm in _ALGORITHMS for shard in range(256)),
+    "staging",
+)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EXDEV})
+_NO_RANGES = frozenset({errno.EXDEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL})
+
+
+class FilesystemBlobs:
+    """Objects as files below one directory; made by `open`."""
+
+    def __init__(
+        self, root: Path, *, threaded: bool, checkpoint: int, nonce: locators.Nonce
+    ) -> None:
+        self._root = root
+        self._threaded = threaded
+        self._checkpoint = checkpoint
+        self._nonce = nonce
+        self._threads = _Threads()
+        self._links = True
+
+    @classmethod
+    async def open(
+        cls,
+        root: Path,
+        *,
+        threaded: bool = False,
+        checkpoint: int = 256 * 1024**2,
+        nonce: locators.Nonce = locators.nonce,
+    ) -> Self:
+        """Open the store in *root*, making what is absent; raise `StoreUnavailable`.
+
+        *threaded* writes in threads, for disks whose plain writes stall (NFS). Every *checkpoint*
+        bytes an object being written is synced and `reached` is told, beside the stream.
+        """
+        store = cls(root, threaded=threaded, checkpoint=checkpoint, nonce=nonce)
+        await store._threads.run(_make_directories, root)
+        return store
+
+    async def stage(
+        self,
+        upload: UploadId,
+        chunks: AsyncIterable[bytes],
+        *,
+        expected: Digest | None = None,
+        reached: Reached | None = None,
+    ) -> tuple[Locator, int]:
+        """Store *chunks* as one new file."""
+        async with (
+            self._new_file(upload, reached=reached) as file,
+            aclosing(_content(chunks, expected)) as blocks,
+        ):
+            async for block in blocks:
+                await file.write(block)
+        if expected is None:
+            return file.locator, file.length
+        try:
+            part = Part(file.locator, file.length, closed=True)
+            return await self.promote(upload, [part], expected), file.length
+        finally:
+            if not file.reported:
+                await _to_the_end(self.delete(file.locator))
+
+    async def promote(self, upload: UploadId, parts: Sequence[Part], digest: Digest) -> Locator:
+        """Link the one closed part, or copy the recorded lengths, under the name of *digest*.
+
+        A part is never renamed: a rival may have committed it under another digest.
+        """
+        locator = locators.promoted(digest, upload, self._nonce())
+        target = self.path(locator)
+        if self.cheap(parts) and await self._threads.run(self._link, parts[0], target):
+            return locator
+        async with self._new_file(upload) as file:
+            for part in parts:
+                async with self._opened(part.locator) as (source, _):
+                    await file.copy(source, part)
+        await self._threads.run(_publish, self.path(file.locator), target)
+        return locator
+
+    def cheap(self, parts: Sequence[Part], /) -> bool:
+        """One closed part is linked, where the volume has hard links."""
+        return self._links and len(parts) == 1 and parts[0].closed
+
+    @asynccontextmanager
+    async def read(
+        self, locator: Locator, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a range of one file; deleting it meanwhile does not disturb."""
+        async with self._opened(locator) as (source, size):
+            end = size if stop is None else min(stop, size)
+            async with aclosing(self._blocks(source, start, end)) as blocks:
+                yield blocks
+
+    async def delete(self, locator: Locator) -> None:
+        """Unlink one file; if a power loss brings it back, it is nobody's, and swept."""
+        await self._threads.run(_unlink, self.path(locator))
+
+    async def walk(self, after: Locator | None = None) -> AsyncIterator[Stored]:
+        """Yield the objects in the order of the locators' text, one directory in memory."""
+        first = after.rpartition("/")[0] if after is not None else ""
+        for directory in _DIRECTORIES:
+            if directory >= first:
+                for stored in await self._threads.run(_listing, self._root, directory):
+                    if after is None or stored.locator > after:
+                        yield stored
+
+    async def close(self) -> None:
+        """Wait for the system calls that are under way."""
+        await self._threads.close()
+
+    def path(self, locator: Locator) -> Path:
+        """Return the file of *locator*; raise `BlobUnknown` for what is no locator."""
+        locators.read(locator)
+        return self._root / locator
+
+    @asynccontextmanager
+    async def _new_file(
+        self, upload: UploadId, *, reached: Reached | None = None
+    ) -> AsyncIterator[_NewFile]:
+        """Make a staged file that is durable at the end of the block, and removed if it fails."""
+        locator = locators.staged(upload, self._nonce())
+        file = _NewFile(
+            self._threads,
+            locator,
+            self.path(locator),
+            reached=reached,
+            checkpoint=self._checkpoint,
+            threaded=self._threaded,
+        )
+        try:
+            await file.create()
+            yield file
+            await file.finish()
+        except BaseException:
+            await _to_the_end(file.abandon())
+            raise
+
+    @asynccontextmanager
+    async def _opened(self, locator: Locator) -> AsyncIterator[tuple[int, int]]:
+        """Open a file for reading, and tell its descriptor and size."""
+        path, opened = self.path(locator), list[int]()
+        try:
+            size = await self._threads.run(_open, path, opened)
+            yield opened[0], size
+        finally:
+            for descriptor in opened:
+                # the last close of an unlinked file frees its blocks: that may take long
+                await self._threads.run(os.close, descriptor)
+
+    async def _blocks(self, source: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        while start < end:
+            block = await self._threads.run(os.pread, source, min(BLOCK, end - start), start)
+            if not block:
+                return
+            yield block
+            start += len(block)
+
+    def _link(self, part: Part, target: Path) -> bool:
+        """Name a closed part's file *target*, durably; return whether the volume let us."""
+        path, opened = self.path(part.locator), list[int]()
+        try:
+            if _open(path, opened) != part.length:
+                return False
+            os.fsync(opened[0])
+            os.link(path, target)
+        except FileNotFoundError:
+            raise _gone(path) from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS | {errno.EMLINK}:
+                raise
+            self._links = self._links and error.errno not in _NO_LINKS
+            return False
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        _sync_directory(target.parent)
+        return True
+
+
+class _NewFile:
+    """A staged file while it is written."""
+
+    def __init__(
+        self,
+        threads: _Threads,
+        locator: Locator,
+        path: Path,
+        *,
+        reached: Reached | None,
+        checkpoint: int,
+        threaded: bool,
+    ) -> None:
+        self.locator = locator
+        self.length = 0
+        self.reported = False
+        self._threads = threads
+        self._path = path
+        self._reached = reached
+        self._checkpoint = checkpoint
+        self._threaded = threaded
+        self._opened: list[int] = []
+        self._created = False
+        self._named = False
+        self._synced = 0
+        self._syncing: asyncio.Task[None] | None = None
+
+    async def create(self) -> None:
+        """Make the file; it must not exist."""
+        await self._threads.run(self._create)
+
+    async def write(self, block: bytes) -> None:
+        """Append *block*."""
+        if self._threaded:
+            await self._threads.run(self._write, block)
+        else:
+            with _translated():
+                self._write(block)
+        await self._grow(len(block))
+
+    async def copy(self, source: int, part: Part) -> None:
+        """Append the recorded length of *part*, which is open as *source*."""
+        offset = 0
+        while offset < part.length:
+            size = min(_COPIED, part.length - offset)
+            copied = await self._threads.run(_copy, source, self._opened[0], offset, size)
+            if not copied:
+                raise BlobUnknown("a part has lost bytes", detail={"locator": part.locator})
+            offset += copied
+            await self._grow(copied)
+
+    async def finish(self) -> None:
+        """Make everything durable and close the file."""
+        await self._settle()
+        await self._threads.run(self._finish)
+
+    async def abandon(self) -> None:
+        """Close the file, and remove it unless somebody was told of it."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.gather(self._syncing, return_exceptions=True)
+        await self._threads.run(self._abandon)
+
+    async def _grow(self, size: int) -> None:
+        """Count *size* bytes; sync beside the stream when it is time, at most one sync behind."""
+        self.length += size
+        if self._syncing is not None and self._syncing.done():
+            await self._settle()
+        if self.length - self._synced >= self._checkpoint:
+            await self._settle()
+            self._synced = self.length
+            self._syncing = asyncio.create_task(self._sync(self.length))
+
+    async def _sync(self, length: int) -> None:
+        await self._threads.run(self._sync_data)
+        if self._reached is not None:
+            self.reported = True
+            await self._reached(self.locator, length)
+
+    async def _settle(self) -> None:
+        """Wait for the sync under way and raise what it met."""
+        if self._syncing is not None:
+            await self._syncing
+            self._syncing = None
+
+    def _create(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._opened.append(os.open(self._path, flags, 0o640))
+        self._created = True
+
+    def _write(self, block: bytes) -> None:
+        rest = memoryview(block)
+        while rest:
+            rest = rest[os.write(self._opened[0], rest) :]
+
+    def _sync_data(self) -> None:
+        os.fdatasync(self._opened[0])
+        self._sync_name()
+
+    def _sync_name(self) -> None:
+        if not self._named:
+            _sync_directory(self._path.parent)
+            self._named = True
+
+    def _finish(self) -> None:
+        os.fsync(self._opened[0])
+        self._sync_name()
+        os.close(self._opened.pop())
+
+    def _abandon(self) -> None:
+        if self._opened:
+            os.close(self._opened.pop())
+        if self._created and not self.reported:
+            _unlink(self._path)
+
+
+class _Threads:
+    """Runs system calls that may wait for a disk."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
+
+    async def run(self, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+        """Return what *call* returns, waiting for its end even when cancelled meanwhile."""
+        loop = asyncio.get_running_loop()
+        with _translated():
+            return await _to_the_end(loop.run_in_executor(self._executor, call, *args))
+
+    async def close(self) -> None:
+        """Wait for what runs."""
+        await asyncio.to_thread(self._executor.shutdown)
+
+
+async def _to_the_end(work: Awaitable[_T]) -> _T:
+    """Wait for *work* even when cancelled meanwhile, and only then pass the cancellation on."""
+    future = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from future.exception()
+    return future.result()
+
+
+async def _content(
+    chunks: AsyncIterable[bytes], expected: Digest | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield *chunks* as blocks, verified at the end if a digest is *expected*."""
+    async with aclosing(_cut(chunks)) as blocks:
+        async for block in blocks if expected is None else verified(blocks, expected):
+            yield block
+
+
+async def _cut(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """Cut *chunks* into blocks, and give the loop a turn between any two that fill one."""
+    moved = 0
+    async for chunk in chunks:
+        for start in range(0, len(chunk), BLOCK):
+            block = chunk if len(chunk) <= BLOCK else chunk[start : start + BLOCK]
+            moved += len(block)
+            if moved > BLOCK:
+                await asyncio.sleep(0)
+                moved = len(block)
+            yield block
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise the port's errors for those of system calls."""
+    try:
+        yield
+    except OSError as error:
+        raised = StoreFull if error.errno in _FULL else StoreUnavailable
+        raise raised(f"the blob store's volume: {error.strerror}") from error
+
+
+def _make_directories(root: Path) -> None:
+    """Make what is absent of the store's directories, durably."""
+    _make_directory(root)
+    parents = {parent for name in _DIRECTORIES for parent in Path(root, name).parents}
+    kept = sorted(parent for parent in parents if parent.is_relative_to(root))
+    for path in (*kept, *(root / name for name in _DIRECTORIES)):
+        path.mkdir(exist_ok=True)
+    for parent in kept:
+        _sync_directory(parent)
+
+
+def _make_directory(path: Path) -> None:
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, opened: list[int]) -> int:
+    """Put the descriptor of *path* into *opened*, where a cancelled caller finds it too.
+
+    Returns the size; raises `BlobUnknown`.
+    """
+    try:
+        opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise _gone(path) from None
+    return os.fstat(opened[0]).st_size
+
+
+def _copy(source: int, target: int, offset: int, size: int) -> int:
+    """Append up to *size* bytes at *offset* of *source* to *target*; return how many."""
+    try:
+        return os.copy_file_range(source, target, size, offset)
+    except OSError as error:
+        if error.errno not in _NO_RANGES:
+            raise
+    return os.write(target, os.pread(source, min(size, BLOCK), offset))
+
+
+def _publish(private: Path, target: Path) -> None:
+    """Give a synced file that nobody else knows of the name *target*, durably."""
+    try:
+        private.rename(target)
+    except OSError:
+        _unlink(private)
+        raise
+    _sync_directory(target.parent)
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _listing(root: Path, directory: str) -> list[Stored]:
+    """Return the objects in one directory in order; files that are no objects are not ours."""
+    found: list[Stored] = []
+    with os.scandir(root / directory) as entries:
+        for entry in entries:
+            locator = Locator(f"{directory}/{entry.name}")
+            with suppress(BlobUnknown, FileNotFoundError):
+                upload, digest = locators.read(locator)
+                found.append(Stored(locator, upload, digest, entry.stat().st_size))
+    return sorted(found, key=lambda stored: stored.locator)
+
+
+def _gone(path: Path) -> BlobUnknown:
+    return BlobUnknown("the object is gone", detail={"locator": f"{path.parent.name}/{path.name}"})
