@@ -67,13 +67,13 @@ def test_second_type_of_its_release_comes_with_the_channel(doors: Doors) -> None
     assert doors.appr_pull(":stable", "helm") == chart
 
 
-@pytest.mark.parametrize("helm", HELMS[1:])
-def test_helm_pulls_by_the_channel_s_tag(doors: Doors, helm: str) -> None:
-    """Helm 3.18 takes only versions for tags."""
+@pytest.mark.parametrize("helm", HELMS)
+def test_helm_pulls_what_the_channel_names(doors: Doors, helm: str) -> None:
+    """Helm takes only versions for tags, so the channel is resolved for it."""
     archive = doors.appr_push_chart("1.0.0", "-c", "stable")
     folder = doors.new_folder()
-    words = ("--plain-http", f"oci://{doors.reference}:stable", "--destination", folder)
-    doors.run(doors.tool(helm), "pull", *words)
+    words = ("--plain-http", f"oci://{doors.reference}@{doors.digest('stable')}")
+    doors.run(doors.tool(helm), "pull", *words, "--destination", folder)
     assert [path.read_bytes() for path in folder.iterdir()] == [archive]
 
 
