@@ -5,24 +5,20 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from conformance import wire
 from conformance.clients import images
+from conformance.clients.conftest import Client
 from conformance.conftest import Run, Server, Tool
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE = {"tested": True}
 PREDICATE_TYPE = "https://example.invalid/tested"
-
-
-class Cosign(Protocol):
-    """Run cosign in the folder of its keys and return what it printed."""
-
-    def __call__(self, *words: str | Path, fails: bool = False) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +38,9 @@ FORMS = pytest.mark.parametrize("form", [pytest.param(NEW, id="new"), pytest.par
 
 
 @pytest.fixture
-def cosign(run: Run, tool: Tool, tmp_path: Path) -> Cosign:
+def cosign(run: Run, tool: Tool, tmp_path: Path) -> Client:
     """Cosign with a key pair, and with services that all are absent."""
-    program = tool("cosign")
-
-    def call(*words: str | Path, fails: bool = False) -> str:
-        ran = run(program, *words, cwd=tmp_path, env={"COSIGN_PASSWORD": ""}, fails=fails)
-        return ran.stderr if fails else ran.stdout
-
+    call = partial(run, tool("cosign"), cwd=tmp_path, env={"COSIGN_PASSWORD": ""})
     call("generate-key-pair")
     call("generate-key-pair", "--output-key-prefix", "other")
     none = [f"--no-default-{service}" for service in ("fulcio", "rekor", "tsa")]
@@ -73,28 +64,28 @@ def signed(server: Server, repo: str, image: images.Image) -> str:
     return f"{server.host}/{repo}@{image.manifest.digest}"
 
 
-def sign(cosign: Cosign, form: Form, reference: str) -> None:
+def sign(cosign: Client, form: Form, reference: str) -> None:
     cosign("sign", "--allow-insecure-registry", "-y", "--key=cosign.key", *form.writing, reference)
 
 
-def attest(cosign: Cosign, form: Form, reference: str) -> None:
+def attest(cosign: Client, form: Form, reference: str) -> None:
     what = ("--predicate=predicate.json", f"--type={PREDICATE_TYPE}")
     words = ("--allow-insecure-registry", "-y", "--key=cosign.key", *form.writing, *what, reference)
     cosign("attest", *words)
 
 
-def verify(cosign: Cosign, form: Form, reference: str, *, key: str = "cosign") -> set[str]:
+def verify(cosign: Client, form: Form, reference: str, *, key: str = "cosign") -> set[str]:
     """The digests that `key` signed; empty when cosign finds no such signature."""
     words = ("--allow-insecure-registry", "--insecure-ignore-tlog=true", *form.reading)
-    printed = cosign("verify", *words, f"--key={key}.pub", reference)
+    printed = cosign("verify", *words, f"--key={key}.pub", reference).stdout
     return {claim["critical"]["image"]["docker-manifest-digest"] for claim in json.loads(printed)}
 
 
-def verify_attestation(cosign: Cosign, form: Form, reference: str) -> list[dict[str, Any]]:
+def verify_attestation(cosign: Client, form: Form, reference: str) -> list[dict[str, Any]]:
     """The statements about `reference` that the key signed."""
     words = ("--allow-insecure-registry", "--insecure-ignore-tlog=true", *form.reading)
     what = ("--key=cosign.pub", f"--type={PREDICATE_TYPE}")
-    printed = cosign("verify-attestation", *words, *what, reference)
+    printed = cosign("verify-attestation", *words, *what, reference).stdout
     lines = [json.loads(line) for line in printed.splitlines()]
     return [json.loads(base64.b64decode(line["payload"])) for line in lines]
 
@@ -130,7 +121,7 @@ def old_tag(digest: str, kind: str) -> str:
 
 
 def test_new_signature_is_a_referrer(
-    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str
+    cosign: Client, server: Server, repo: str, image: images.Image, signed: str
 ) -> None:
     sign(cosign, NEW, signed)
     digest = image.manifest.digest
@@ -143,7 +134,7 @@ def test_new_signature_is_a_referrer(
 
 
 def test_old_signature_is_a_tag(
-    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str
+    cosign: Client, server: Server, repo: str, image: images.Image, signed: str
 ) -> None:
     sign(cosign, OLD, signed)
     digest = image.manifest.digest
@@ -160,9 +151,9 @@ def test_old_signature_is_a_tag(
 
 
 @FORMS
-def test_another_key_did_not_sign(cosign: Cosign, signed: str, form: Form) -> None:
+def test_another_key_did_not_sign(cosign: Client, signed: str, form: Form) -> None:
     words = ("verify", "--allow-insecure-registry", "--insecure-ignore-tlog=true", *form.reading)
-    assert "no " in cosign(*words, "--key=cosign.pub", signed, fails=True)
+    assert "no " in cosign(*words, "--key=cosign.pub", signed, fails=True).stderr
     sign(cosign, form, signed)
     cosign(*words, "--key=other.pub", signed, fails=True)
     cosign(*words, "--key=cosign.pub", signed)
@@ -170,7 +161,7 @@ def test_another_key_did_not_sign(cosign: Cosign, signed: str, form: Form) -> No
 
 @FORMS
 def test_attest(
-    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str, form: Form
+    cosign: Client, server: Server, repo: str, image: images.Image, signed: str, form: Form
 ) -> None:
     attest(cosign, form, signed)
     digest = image.manifest.digest
@@ -179,11 +170,11 @@ def test_attest(
     assert (old_tag(digest, "att") in wire.tags(server, repo)) == (form is OLD)
 
 
-def test_tree(cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str) -> None:
+def test_tree(cosign: Client, server: Server, repo: str, image: images.Image, signed: str) -> None:
     for form in (OLD, NEW):
         sign(cosign, form, signed)
         attest(cosign, form, signed)
-    printed = cosign("tree", "--allow-insecure-registry", signed)
+    printed = cosign("tree", "--allow-insecure-registry", signed).stdout
     digest = image.manifest.digest
     for kind in ("sig", "att"):
         tag = old_tag(digest, kind)
@@ -198,7 +189,7 @@ def test_tree(cosign: Cosign, server: Server, repo: str, image: images.Image, si
 
 
 def test_copy_of_old_signatures(
-    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str
+    cosign: Client, server: Server, repo: str, image: images.Image, signed: str
 ) -> None:
     sign(cosign, OLD, signed)
     attest(cosign, OLD, signed)
@@ -215,7 +206,7 @@ def test_copy_of_old_signatures(
 
 
 def test_copy_of_new_signatures(
-    cosign: Cosign,
+    cosign: Client,
     run: Run,
     tool: Tool,
     server: Server,
@@ -237,7 +228,7 @@ def test_copy_of_new_signatures(
 
 
 def test_save_load_and_clean(
-    cosign: Cosign, server: Server, repo: str, image: images.Image, signed: str, tmp_path: Path
+    cosign: Client, server: Server, repo: str, image: images.Image, signed: str, tmp_path: Path
 ) -> None:
     sign(cosign, OLD, signed)
     insecure, source = "--allow-insecure-registry", f"{server.host}/{repo}"

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from conformance import wire
 from conformance.clients import charts
 from conformance.clients.charts import Chart, Dependency, SigningKey
+from conformance.clients.conftest import Client
 from conformance.conftest import Run, Server, Tool
 
 VERSIONS = ("1.0.0", "1.2.3+build.5", "1.3.0", "2.0.0-rc.1")
 
 
-class Helm(Protocol):
-    """Run helm in the folder of the test; the answer is all that it printed."""
-
-    def __call__(self, *words: str | Path, fails: bool = False) -> str: ...
-
-
 @pytest.fixture(params=["helm-3.18", "helm-3.22", "helm-4.3"])
-def helm(request: pytest.FixtureRequest, run: Run, tool: Tool, tmp_path: Path) -> Helm:
-    program = tool(request.param)
-
-    def call(*words: str | Path, fails: bool = False) -> str:
-        ran = run(program, *map(str, words), cwd=tmp_path, fails=fails)
-        return ran.stdout + ran.stderr
-
-    return call
+def helm(request: pytest.FixtureRequest, run: Run, tool: Tool, tmp_path: Path) -> Client:
+    """Run one of the helms in the folder of the test."""
+    return partial(run, tool(request.param), cwd=tmp_path)
 
 
 @pytest.fixture
@@ -45,23 +36,21 @@ def here(server: Server, space: str) -> str:
     return f"oci://{server.host}/{space}"
 
 
-def push(helm: Helm, chart: Chart, folder: Path, here: str) -> str:
+def push(helm: Client, chart: Chart, folder: Path, here: str) -> str:
     """Push with helm and return the digest that it printed."""
-    printed = helm("push", "--plain-http", chart.write(folder), here)
-    return next(
-        line.removeprefix("Digest: ")
-        for line in printed.splitlines()
-        if line.startswith("Digest: ")
-    )
+    ran = helm("push", "--plain-http", chart.write(folder), here)
+    found = re.search("^Digest: (.+)$", ran.stdout + ran.stderr, re.MULTILINE)
+    assert found, "helm 3 tells it on stderr, helm 4 on stdout"
+    return found[1]
 
 
 @pytest.fixture
-def published(helm: Helm, here: str, tmp_path: Path) -> dict[str, str]:
+def published(helm: Client, here: str, tmp_path: Path) -> dict[str, str]:
     """The digests of charts called tiny in several versions."""
     return {version: push(helm, Chart(version=version), tmp_path, here) for version in VERSIONS}
 
 
-def pull(helm: Helm, tmp_path: Path, *words: str) -> tuple[str, bytes]:
+def pull(helm: Client, tmp_path: Path, *words: str) -> tuple[str, bytes]:
     """Pull into an empty folder; returns the name and the bytes of the only file."""
     folder = tmp_path / "pulled"
     folder.mkdir(exist_ok=True)
@@ -74,7 +63,7 @@ def pull(helm: Helm, tmp_path: Path, *words: str) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("below", ["", "/below/it"], ids=["package", "deeper"])
 def test_push(
-    helm: Helm, server: Server, space: str, here: str, tmp_path: Path, below: str
+    helm: Client, server: Server, space: str, here: str, tmp_path: Path, below: str
 ) -> None:
     chart, repo = Chart(version="1.2.3+build.5"), f"{space}{below}/tiny"
     digest = push(helm, chart, tmp_path, f"{here}{below}")
@@ -106,13 +95,13 @@ def test_push(
         pytest.param(("--version", "2.0.0-rc.1"), "2.0.0-rc.1", id="prerelease"),
     ],
 )
-def test_pull(helm: Helm, here: str, tmp_path: Path, asked: tuple[str, ...], chosen: str) -> None:
+def test_pull(helm: Client, here: str, tmp_path: Path, asked: tuple[str, ...], chosen: str) -> None:
     wanted = Chart(version=chosen)
     assert pull(helm, tmp_path, f"{here}/tiny", *asked) == (wanted.filename, wanted.archive())
 
 
 def test_pull_by_tag_and_digest(
-    helm: Helm, here: str, tmp_path: Path, published: dict[str, str]
+    helm: Client, here: str, tmp_path: Path, published: dict[str, str]
 ) -> None:
     by_tag = pull(helm, tmp_path, f"{here}/tiny:1.0.0")
     assert by_tag == ("tiny-1.0.0.tgz", Chart(version="1.0.0").archive())
@@ -122,27 +111,29 @@ def test_pull_by_tag_and_digest(
 
 
 @pytest.mark.usefixtures("published")
-def test_pull_of_what_is_not_there(helm: Helm, here: str) -> None:
+def test_pull_of_what_is_not_there(helm: Client, here: str) -> None:
     helm("pull", "--plain-http", f"{here}/tiny", "--version", "9.9.9", fails=True)
     helm("pull", "--plain-http", f"{here}/tiny", "--version", ">=9", fails=True)
     helm("pull", "--plain-http", f"{here}/absent", fails=True)
 
 
 @pytest.mark.usefixtures("published")
-def test_show_and_template(helm: Helm, here: str) -> None:
+def test_show_and_template(helm: Client, here: str) -> None:
     asked = ("--plain-http", f"{here}/tiny", "--version", "1.2.3+build.5")
-    assert "version: 1.2.3+build.5\n" in helm("show", "chart", *asked)
-    assert "greeting: hello\n" in helm("show", "values", *asked)
-    assert "# tiny\n" in helm("show", "readme", *asked)
-    assert "chart: tiny-1.2.3+build.5\n" in helm("template", "try", *asked)
-    newest = helm("template", "try", "--plain-http", f"{here}/tiny", "--set", "greeting=moin")
+    assert "version: 1.2.3+build.5\n" in helm("show", "chart", *asked).stdout
+    assert "greeting: hello\n" in helm("show", "values", *asked).stdout
+    assert "# tiny\n" in helm("show", "readme", *asked).stdout
+    assert "chart: tiny-1.2.3+build.5\n" in helm("template", "try", *asked).stdout
+    newest = helm(
+        "template", "try", "--plain-http", f"{here}/tiny", "--set", "greeting=moin"
+    ).stdout
     assert "name: try-tiny\n" in newest
     assert "chart: tiny-1.3.0\n" in newest
     assert 'greeting: "moin"\n' in newest
 
 
 @pytest.mark.usefixtures("published")
-def test_dependency_build(helm: Helm, here: str, tmp_path: Path) -> None:
+def test_dependency_build(helm: Client, here: str, tmp_path: Path) -> None:
     wanted = Dependency("tiny", "^1.0.0", here)
     parent = Chart("parent", "0.1.0", dependencies=(wanted,)).unpack(tmp_path)
     helm("dependency", "build", "--plain-http", parent)
@@ -154,10 +145,10 @@ def test_dependency_build(helm: Helm, here: str, tmp_path: Path) -> None:
     brought.unlink()
     helm("dependency", "build", "--plain-http", parent)
     assert brought.read_bytes() == Chart(version="1.3.0").archive(), "the lock file decides"
-    assert "chart: tiny-1.3.0\n" in helm("template", "try", parent)
+    assert "chart: tiny-1.3.0\n" in helm("template", "try", parent).stdout
 
 
-def test_signed_chart(helm: Helm, server: Server, space: str, here: str, tmp_path: Path) -> None:
+def test_signed_chart(helm: Client, server: Server, space: str, here: str, tmp_path: Path) -> None:
     chart, key, other = Chart("signed"), SigningKey.derive("signer"), SigningKey.derive("other")
     provenance = chart.provenance(key)
     (tmp_path / f"{chart.filename}.prov").write_bytes(provenance)
@@ -175,14 +166,14 @@ def test_signed_chart(helm: Helm, server: Server, space: str, here: str, tmp_pat
     pulled = tmp_path / "pulled"
     pulled.mkdir()
     asked = ("pull", "--plain-http", "-d", pulled, f"{here}/signed", "--verify", "--keyring")
-    assert "Signed by: signer" in helm(*asked, tmp_path / "ring")
+    assert "Signed by: signer" in helm(*asked, tmp_path / "ring").stdout
     assert (pulled / chart.filename).read_bytes() == chart.archive()
     assert (pulled / f"{chart.filename}.prov").read_bytes() == provenance
-    assert "unknown entity" in helm(*asked, tmp_path / "other", fails=True)
+    assert "unknown entity" in helm(*asked, tmp_path / "other", fails=True).stderr
 
 
 def test_same_chart_again_and_changed(
-    helm: Helm, server: Server, space: str, here: str, tmp_path: Path
+    helm: Client, server: Server, space: str, here: str, tmp_path: Path
 ) -> None:
     first = push(helm, Chart(), tmp_path, here)
     changed = Chart(greeting="goodbye")

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from conformance import wire
 from conformance.clients import images
+from conformance.clients.conftest import Client
 from conformance.conftest import Run, Server, Tool
 
 FILES = {"hello.txt": b"hello\n", "noise": images.noise("oras", 300_000)}
-
-
-class Oras(Protocol):
-    """Run oras in the folder of the test's files and return what it printed."""
-
-    def __call__(self, *words: str | Path, fails: bool = False) -> str: ...
 
 
 @pytest.fixture
@@ -33,14 +29,9 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def oras(run: Run, tool: Tool, files: Path) -> Oras:
-    program = tool("oras")
-
-    def call(*words: str | Path, fails: bool = False) -> str:
-        ran = run(program, *words, cwd=files, fails=fails)
-        return ran.stderr if fails else ran.stdout
-
-    return call
+def oras(run: Run, tool: Tool, files: Path) -> Client:
+    """Run oras in the folder of the test's files."""
+    return partial(run, tool("oras"), cwd=files)
 
 
 @pytest.fixture
@@ -49,16 +40,16 @@ def here(server: Server, repo: str) -> str:
     return f"{server.host}/{repo}"
 
 
-def push(oras: Oras, reference: str, *words: str) -> str:
+def push(oras: Client, reference: str, *words: str) -> str:
     """Push with oras and return the digest that it printed."""
-    printed = oras("push", "--plain-http", "--format", "json", reference, *words)
+    printed = oras("push", "--plain-http", "--format", "json", reference, *words).stdout
     return str(json.loads(printed)["digest"])
 
 
-def attach(oras: Oras, subject: str, kind: str, *words: str) -> str:
+def attach(oras: Client, subject: str, kind: str, *words: str) -> str:
     """Attach with oras and return the digest that it printed."""
     words = ("--plain-http", "--format", "json", "--artifact-type", kind, subject, *words)
-    return str(json.loads(oras("attach", *words))["digest"])
+    return str(json.loads(oras("attach", *words).stdout)["digest"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -79,17 +70,19 @@ def referrers(server: Server, repo: str, digest: str) -> list[str]:
     return [entry["digest"] for entry in json.loads(reply.body)["manifests"]]
 
 
-def tree(oras: Oras, reference: str) -> dict[str, Any]:
+def tree(oras: Client, reference: str) -> dict[str, Any]:
     """What `discover` finds: artifact types and digests, nested."""
 
     def branch(node: Mapping[str, Any]) -> dict[str, Any]:
         found = node.get("referrers", [])
         return {f"{kid['artifactType']} {kid['digest']}": branch(kid) for kid in found}
 
-    return branch(json.loads(oras("discover", "--plain-http", "--format", "json", reference)))
+    return branch(
+        json.loads(oras("discover", "--plain-http", "--format", "json", reference).stdout)
+    )
 
 
-def test_push_and_pull(oras: Oras, server: Server, repo: str, here: str, tmp_path: Path) -> None:
+def test_push_and_pull(oras: Client, server: Server, repo: str, here: str, tmp_path: Path) -> None:
     typed = ("hello.txt:text/plain", "noise", "--artifact-type", "application/vnd.test.box")
     digest = push(oras, f"{here}:1,latest", *typed, "--annotation", "note=kept")
     assert wire.tags(server, repo) == ["1", "latest"]
@@ -107,16 +100,16 @@ def test_push_and_pull(oras: Oras, server: Server, repo: str, here: str, tmp_pat
         pulled = tmp_path / str(number)
         oras("pull", "--plain-http", f"{here}{reference}", "-o", pulled)
         assert contents(pulled) == FILES
-        resolved = oras("resolve", "--plain-http", f"{here}{reference}")
+        resolved = oras("resolve", "--plain-http", f"{here}{reference}").stdout
         assert resolved.strip() == digest
 
 
-def test_pull_of_what_is_not_there(oras: Oras, here: str) -> None:
+def test_pull_of_what_is_not_there(oras: Client, here: str) -> None:
     push(oras, f"{here}:1", "noise")
-    assert "not found" in oras("pull", "--plain-http", f"{here}:2", fails=True)
+    assert "not found" in oras("pull", "--plain-http", f"{here}:2", fails=True).stderr
 
 
-def test_push_with_a_config_file(oras: Oras, server: Server, repo: str, here: str) -> None:
+def test_push_with_a_config_file(oras: Client, server: Server, repo: str, here: str) -> None:
     digest = push(oras, f"{here}:1", "--config", "hello.txt:application/vnd.test.config", "noise")
     config = manifest_of(server, repo, digest)["config"]
     assert config["mediaType"] == "application/vnd.test.config"
@@ -124,7 +117,7 @@ def test_push_with_a_config_file(oras: Oras, server: Server, repo: str, here: st
 
 
 def test_attach_and_discover(
-    oras: Oras, server: Server, repo: str, here: str, tmp_path: Path
+    oras: Client, server: Server, repo: str, here: str, tmp_path: Path
 ) -> None:
     subject = push(oras, f"{here}:1", "noise")
     bill = attach(oras, f"{here}:1", "test/bill", "hello.txt")
@@ -141,7 +134,7 @@ def test_attach_and_discover(
     assert manifest_of(server, repo, bill)["subject"]["digest"] == subject
 
     one = ("discover", "--plain-http", "--format", "json", "--artifact-type", "test/note")
-    found = json.loads(oras(*one, f"{here}:1"))["referrers"]
+    found = json.loads(oras(*one, f"{here}:1").stdout)["referrers"]
     assert [entry["digest"] for entry in found] == [note]
     assert found[0]["annotations"]["said"] == "so"
     oras("pull", "--plain-http", f"{here}@{bill}", "-o", tmp_path / "bill")
@@ -152,7 +145,7 @@ def test_attach_and_discover(
 
 
 def test_recursive_copy_to_a_repository_and_through_a_layout(
-    oras: Oras, server: Server, repo: str, here: str, tmp_path: Path
+    oras: Client, server: Server, repo: str, here: str, tmp_path: Path
 ) -> None:
     subject = push(oras, f"{here}:1", "noise", "hello.txt")
     bill = attach(oras, f"{here}:1", "test/bill", "hello.txt")
@@ -172,7 +165,7 @@ def test_recursive_copy_to_a_repository_and_through_a_layout(
     assert wire.tags(server, f"{repo}-copy") == ["1", "2"]
 
 
-def test_copy_of_an_image_index(oras: Oras, server: Server, repo: str, here: str) -> None:
+def test_copy_of_an_image_index(oras: Client, server: Server, repo: str, here: str) -> None:
     index = images.build_index("copied by oras")
     images.push(server, repo, "1", index)
     oras("cp", "--from-plain-http", "--to-plain-http", f"{here}:1", f"{here}-copy:1")
@@ -182,7 +175,7 @@ def test_copy_of_an_image_index(oras: Oras, server: Server, repo: str, here: str
     assert images.read(server, f"{repo}-copy", "other") == index.of(images.OTHER)
 
 
-def test_manifest_index(oras: Oras, server: Server, repo: str, here: str, tmp_path: Path) -> None:
+def test_manifest_index(oras: Client, server: Server, repo: str, here: str, tmp_path: Path) -> None:
     box = ("--artifact-type", "application/vnd.test.box")
     digests = {
         architecture: push(
@@ -213,28 +206,30 @@ def test_manifest_index(oras: Oras, server: Server, repo: str, here: str, tmp_pa
 
 
 def test_manifest_push_and_fetch(
-    oras: Oras, server: Server, repo: str, here: str, files: Path
+    oras: Client, server: Server, repo: str, here: str, files: Path
 ) -> None:
     image = images.build("pushed by oras")
     images.push(server, repo, "1", image)
     (files / "manifest.json").write_bytes(image.manifest.data)
     oras("manifest", "push", "--plain-http", f"{here}:2", "manifest.json")
     assert images.read(server, repo, "2") == image
-    fetched = oras("manifest", "fetch", "--plain-http", f"{here}:2")
+    fetched = oras("manifest", "fetch", "--plain-http", f"{here}:2").stdout
     assert fetched.encode() == image.manifest.data
-    descriptor = json.loads(oras("manifest", "fetch", "--plain-http", "--descriptor", f"{here}:2"))
+    descriptor = json.loads(
+        oras("manifest", "fetch", "--plain-http", "--descriptor", f"{here}:2").stdout
+    )
     assert descriptor == image.manifest.descriptor()
-    config = oras("manifest", "fetch-config", "--plain-http", f"{here}:2")
+    config = oras("manifest", "fetch-config", "--plain-http", f"{here}:2").stdout
     assert config.encode() == image.config.data
 
 
-def test_blob(oras: Oras, server: Server, repo: str, here: str, tmp_path: Path) -> None:
+def test_blob(oras: Client, server: Server, repo: str, here: str, tmp_path: Path) -> None:
     digest = wire.digest_of(FILES["noise"])
     oras("blob", "push", "--plain-http", here, "noise")
     assert wire.get_blob(server, repo, digest) == FILES["noise"]
     oras("blob", "fetch", "--plain-http", f"{here}@{digest}", "--output", tmp_path / "noise")
     assert (tmp_path / "noise").read_bytes() == FILES["noise"]
-    described = oras("blob", "fetch", "--plain-http", "--descriptor", f"{here}@{digest}")
+    described = oras("blob", "fetch", "--plain-http", "--descriptor", f"{here}@{digest}").stdout
     assert json.loads(described)["size"] == len(FILES["noise"])
     oras("blob", "delete", "--plain-http", "-f", f"{here}@{digest}")
     assert wire.fetch(server, "HEAD", f"/v2/{repo}/blobs/{digest}").status == 404
@@ -242,7 +237,7 @@ def test_blob(oras: Oras, server: Server, repo: str, here: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("target", ["backup", "backup.tar"])
 def test_backup_and_restore(
-    oras: Oras, server: Server, repo: str, here: str, tmp_path: Path, target: str
+    oras: Client, server: Server, repo: str, here: str, tmp_path: Path, target: str
 ) -> None:
     subject = push(oras, f"{here}:1", "noise", "hello.txt")
     bill = attach(oras, f"{here}:1", "test/bill", "hello.txt")
@@ -259,15 +254,15 @@ def test_backup_and_restore(
     assert contents(tmp_path / "pulled") == FILES
 
 
-def test_tag_list_and_delete(oras: Oras, server: Server, repo: str, here: str) -> None:
+def test_tag_list_and_delete(oras: Client, server: Server, repo: str, here: str) -> None:
     digest = push(oras, f"{here}:1", "noise")
     oras("tag", "--plain-http", f"{here}:1", "2", "3")
-    assert oras("repo", "tags", "--plain-http", here).split() == ["1", "2", "3"]
-    assert oras("repo", "tags", "--plain-http", "--last", "1", here).split() == ["2", "3"]
-    assert repo in oras("repo", "ls", "--plain-http", server.host).split()
+    assert oras("repo", "tags", "--plain-http", here).stdout.split() == ["1", "2", "3"]
+    assert oras("repo", "tags", "--plain-http", "--last", "1", here).stdout.split() == ["2", "3"]
+    assert repo in oras("repo", "ls", "--plain-http", server.host).stdout.split()
     oras("manifest", "delete", "--plain-http", "-f", f"{here}@{digest}")
     assert wire.tags(server, repo) == []
-    assert "not found" in oras("manifest", "fetch", "--plain-http", f"{here}:2", fails=True)
+    assert "not found" in oras("manifest", "fetch", "--plain-http", f"{here}:2", fails=True).stderr
     assert wire.get_blob(server, repo, wire.digest_of(FILES["noise"])) == FILES["noise"]
 
 

@@ -7,46 +7,28 @@ import json
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from conformance import wire
 from conformance.clients import images
+from conformance.clients.conftest import Client
 from conformance.conftest import Run, Server, Tool
 from conformance.servers import free_port, wait_ready
 
 CHUNK = 65_536
 
 
-class Regctl(Protocol):
-    """Run regctl and return what it printed."""
-
-    def __call__(
-        self,
-        *words: str | Path,
-        stdin: bytes | None = None,
-        fails: bool = False,
-    ) -> str: ...
-
-
 @pytest.fixture
-def regctl(run: Run, tool: Tool, server: Server) -> Regctl:
-    """Regctl that knows the server, and sends blobs in chunks of `CHUNK` bytes."""
-    program = tool("regctl")
-
-    def call(
-        *words: str | Path,
-        stdin: bytes | None = None,
-        fails: bool = False,
-    ) -> str:
-        ran = run(program, *words, input=stdin, fails=fails)
-        return ran.stderr if fails else ran.stdout
-
+def regctl(run: Run, tool: Tool, server: Server) -> Client:
+    """Run regctl, which knows the server and sends blobs to it in chunks of `CHUNK` bytes."""
+    client = partial(run, tool("regctl"))
     sizes = (f"--blob-chunk={CHUNK}", f"--blob-max={CHUNK}")
-    call("registry", "set", "--tls=disabled", *sizes, server.host)
-    return call
+    client("registry", "set", "--tls=disabled", *sizes, server.host)
+    return client
 
 
 @pytest.fixture
@@ -81,10 +63,10 @@ def peer(tool: Tool, tmp_path: Path) -> Iterator[Server]:
     process.wait(30)
 
 
-def put_artifact(regctl: Regctl, reference: str, data: bytes, *words: str) -> str:
+def put_artifact(regctl: Client, reference: str, data: bytes, *words: str) -> str:
     """Push `data` as an artifact and return the digest of its manifest."""
     shown = ("--format", "{{ .Manifest.GetDescriptor.Digest }}")
-    return regctl("artifact", "put", *shown, *words, reference, stdin=data).strip()
+    return regctl("artifact", "put", *shown, *words, reference, input=data).stdout.strip()
 
 
 def referrers(server: Server, repo: str, digest: str, query: str = "") -> list[dict[str, Any]]:
@@ -96,7 +78,7 @@ def referrers(server: Server, repo: str, digest: str, query: str = "") -> list[d
     return found
 
 
-def test_chunked_blob(run: Run, regctl: Regctl, tool: Tool, server: Server, repo: str) -> None:
+def test_chunked_blob(run: Run, regctl: Client, tool: Tool, server: Server, repo: str) -> None:
     data = images.noise("chunks", 4 * CHUNK + 1)
     digest = wire.digest_of(data)
     ran = run(tool("regctl"), "-v", "trace", "blob", "put", f"{server.host}/{repo}", input=data)
@@ -106,26 +88,26 @@ def test_chunked_blob(run: Run, regctl: Regctl, tool: Tool, server: Server, repo
     regctl("blob", "get", f"{server.host}/{repo}", digest)
 
 
-def test_chunked_blob_by_sha512(regctl: Regctl, server: Server, repo: str, here: str) -> None:
+def test_chunked_blob_by_sha512(regctl: Client, server: Server, repo: str, here: str) -> None:
     data = images.noise("long", 2 * CHUNK + 1)
     digest = f"sha512:{hashlib.sha512(data).hexdigest()}"
-    assert regctl("blob", "put", "--digest", digest, here, stdin=data).strip() == digest
+    assert regctl("blob", "put", "--digest", digest, here, input=data).stdout.strip() == digest
     assert wire.get_blob(server, repo, digest) == data
 
 
-def test_tag_rm_leaves_the_manifest(regctl: Regctl, server: Server, repo: str, here: str) -> None:
+def test_tag_rm_leaves_the_manifest(regctl: Client, server: Server, repo: str, here: str) -> None:
     image = images.build("untagged")
     for tag in ("1", "2"):
         images.push(server, repo, tag, image)
     regctl("tag", "rm", f"{here}:1")
-    assert regctl("tag", "ls", here).split() == wire.tags(server, repo) == ["2"]
+    assert regctl("tag", "ls", here).stdout.split() == wire.tags(server, repo) == ["2"]
     regctl("tag", "rm", f"{here}:2")
     assert wire.tags(server, repo) == []
     assert images.read(server, repo, image.manifest.digest) == image
     regctl("tag", "rm", f"{here}:2", fails=True)
 
 
-def test_manifest_delete(regctl: Regctl, server: Server, repo: str, here: str) -> None:
+def test_manifest_delete(regctl: Client, server: Server, repo: str, here: str) -> None:
     image = images.build("deleted")
     images.push(server, repo, "1", image)
     regctl("manifest", "delete", f"{here}@{image.manifest.digest}")
@@ -133,7 +115,7 @@ def test_manifest_delete(regctl: Regctl, server: Server, repo: str, here: str) -
     regctl("manifest", "get", f"{here}@{image.manifest.digest}", fails=True)
 
 
-def test_artifact(regctl: Regctl, server: Server, repo: str, here: str, tmp_path: Path) -> None:
+def test_artifact(regctl: Client, server: Server, repo: str, here: str, tmp_path: Path) -> None:
     files = {"a.txt": b"first\n", "b.bin": images.noise("artifact", CHUNK + 1)}
     words: list[str] = []
     for name, data in files.items():
@@ -147,8 +129,8 @@ def test_artifact(regctl: Regctl, server: Server, repo: str, here: str, tmp_path
     assert manifest["annotations"] == {"note": "kept"}
     stored = [wire.get_blob(server, repo, layer["digest"]) for layer in manifest["layers"]]
     assert stored == list(files.values())
-    assert regctl("image", "digest", f"{here}:1").strip() == digest
-    assert regctl("manifest", "get", "--format=raw-body", f"{here}:1").encode() == data
+    assert regctl("image", "digest", f"{here}:1").stdout.strip() == digest
+    assert regctl("manifest", "get", "--format=raw-body", f"{here}:1").stdout.encode() == data
 
     pulled = tmp_path / "pulled"
     pulled.mkdir()
@@ -156,7 +138,7 @@ def test_artifact(regctl: Regctl, server: Server, repo: str, here: str, tmp_path
     assert {path.name: path.read_bytes() for path in pulled.iterdir()} == files
 
 
-def test_referrers(regctl: Regctl, server: Server, repo: str, here: str) -> None:
+def test_referrers(regctl: Client, server: Server, repo: str, here: str) -> None:
     image = images.build("subject")
     images.push(server, repo, "1", image)
     subject = ("--subject", f"{here}:1")
@@ -181,12 +163,12 @@ def test_referrers(regctl: Regctl, server: Server, repo: str, here: str) -> None
     assert [entry["digest"] for entry in filtered] == [digests["test/note"]]
     assert wire.tags(server, repo) == ["1"]
 
-    body = json.loads(regctl("artifact", "list", "--format=body", f"{here}:1"))
+    body = json.loads(regctl("artifact", "list", "--format=body", f"{here}:1").stdout)
     assert {entry["digest"] for entry in body["manifests"]} == set(digests.values())
     for kind, digest in digests.items():
-        found = regctl("artifact", "get", *subject, "--filter-artifact-type", kind)
+        found = regctl("artifact", "get", *subject, "--filter-artifact-type", kind).stdout
         assert found == kind
-        assert digest in regctl("artifact", "tree", f"{here}:1")
+        assert digest in regctl("artifact", "tree", f"{here}:1").stdout
 
     regctl("manifest", "delete", "--referrers", f"{here}@{digests['test/bill']}")
     left = referrers(server, repo, image.manifest.digest)
@@ -194,7 +176,7 @@ def test_referrers(regctl: Regctl, server: Server, repo: str, here: str) -> None
 
 
 def test_copy_with_digest_tags_and_referrers(
-    regctl: Regctl, server: Server, repo: str, here: str
+    regctl: Client, server: Server, repo: str, here: str
 ) -> None:
     index, note = images.build_index("copied"), images.build("a note")
     images.push(server, repo, "1", index)
@@ -213,14 +195,14 @@ def test_copy_with_digest_tags_and_referrers(
     assert images.read(server, whole, tag) == note
     copied = referrers(server, whole, index.manifest.digest)
     assert [entry["digest"] for entry in copied] == [referrer]
-    listed = regctl("artifact", "list", "--digest-tags", f"{here}-whole:1")
+    listed = regctl("artifact", "list", "--digest-tags", f"{here}-whole:1").stdout
     assert note.manifest.digest in listed
     assert referrer in listed
 
 
 @pytest.mark.parametrize("kind", [images.OCI, images.DOCKER], ids=["oci", "docker"])
 def test_export_and_import(
-    regctl: Regctl, server: Server, repo: str, here: str, tmp_path: Path, kind: images.Format
+    regctl: Client, server: Server, repo: str, here: str, tmp_path: Path, kind: images.Format
 ) -> None:
     index = images.build_index("exported", kind=kind)
     images.push(server, repo, "1", index)
@@ -236,7 +218,7 @@ def test_export_and_import(
     assert images.read(server, f"{repo}-back", "1") == index
 
 
-def test_index_create(regctl: Regctl, server: Server, repo: str, here: str) -> None:
+def test_index_create(regctl: Client, server: Server, repo: str, here: str) -> None:
     index = images.build_index("chosen")
     images.push(server, repo, "1", index)
     words = ("--ref", f"{here}:1", "--platform", f"linux/{images.OTHER}")
@@ -244,7 +226,7 @@ def test_index_create(regctl: Regctl, server: Server, repo: str, here: str) -> N
     assert images.read_index(server, repo, "other").images == (index.of(images.OTHER),)
 
 
-def test_repo_copy_and_ls(regctl: Regctl, server: Server, repo: str, here: str) -> None:
+def test_repo_copy_and_ls(regctl: Client, server: Server, repo: str, here: str) -> None:
     pushed: dict[str, images.Image | images.Index] = {
         "1": images.build("one"),
         "2": images.build_index("two"),
@@ -263,9 +245,9 @@ def test_repo_copy_and_ls(regctl: Regctl, server: Server, repo: str, here: str) 
 
     regctl("repo", "copy", "--include", "[0-9]", here, f"{here}-some")
     assert wire.tags(server, f"{repo}-some") == ["1", "2"]
-    listed = regctl("repo", "ls", "--limit", "10000", server.host).split()
+    listed = regctl("repo", "ls", "--limit", "10000", server.host).stdout.split()
     assert {repo, f"{repo}-copy", f"{repo}-some"} <= set(listed)
-    after = regctl("repo", "ls", "--limit", "1", "--last", repo, server.host).split()
+    after = regctl("repo", "ls", "--limit", "1", "--last", repo, server.host).stdout.split()
     assert after == [f"{repo}-copy"]
 
 
@@ -286,7 +268,7 @@ def mirror(run: Run, tool: Tool, folder: Path, source: str, target: str) -> None
 def test_mirror_both_ways(
     run: Run,
     tool: Tool,
-    regctl: Regctl,
+    regctl: Client,
     server: Server,
     peer: Server,
     repo: str,
