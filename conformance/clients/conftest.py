@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from conformance.conftest import Ran, Run, Server, Tool
+from conformance.tools.table import SYSTEM_PATH
 
 READY_WITHIN = 60.0  # seconds
 STOPPED_WITHIN = 60.0  # seconds
@@ -29,19 +30,9 @@ Client = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session")
-def root() -> None:
-    """Fail in CI, else skip, unless the user is root: these daemons and stores need it."""
-    if os.geteuid() == 0:
-        return
-    reason = "needs root"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def containerd(tool: Tool, root: None) -> Iterator[Path]:
+def containerd(tool: Tool) -> Iterator[Path]:
     """A containerd without its Kubernetes half; the value is its socket."""
+    _need_root()
     program = tool("containerd")
     with _short_folder() as folder:
         (folder / "config.toml").write_text(
@@ -75,8 +66,9 @@ def dockerd(tool: Tool, containerd: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def buildkitd(tool: Tool, server: Server, root: None) -> Iterator[Path]:
+def buildkitd(tool: Tool, server: Server) -> Iterator[Path]:
     """A BuildKit daemon that speaks plain http to the registry; the value is its socket."""
+    _need_root()
     program = tool("buildkitd")
     with _short_folder() as folder:
         (folder / "config.toml").write_text(f'[registry."{server.host}"]\nhttp = true\n')
@@ -114,40 +106,49 @@ def buildctl(run: Run, tool: Tool, buildkitd: Path) -> Client:
 
 
 @pytest.fixture
-def skopeo(run: Run, tool: Tool, registries: Path) -> Client:
-    """Skopeo, speaking plain http to the registry and asking for no signatures."""
-    environment = {"CONTAINERS_REGISTRIES_CONF": str(registries)}
-    return partial(run, tool("skopeo"), "--insecure-policy", env=environment)
+def skopeo(run_plain: Run, tool: Tool) -> Client:
+    """Skopeo, asking for no signatures."""
+    return partial(run_plain, tool("skopeo"), "--insecure-policy")
 
 
 @pytest.fixture
-def podman(run: Run, tool: Tool, store: tuple[str, ...], registries: Path) -> Client:
+def podman(run_plain: Run, tool: Tool, store: tuple[str, ...]) -> Client:
     """Podman, with images and containers of its own."""
     own = ("--cgroup-manager=cgroupfs", "--events-backend=none", f"--runtime={tool('runc')}")
-    environment = {"CONTAINERS_REGISTRIES_CONF": str(registries)}
-    return partial(run, tool("podman"), *store, *own, env=environment)
+    return partial(run_plain, tool("podman"), *store, *own)
 
 
 @pytest.fixture
-def buildah(run: Run, tool: Tool, store: tuple[str, ...], registries: Path) -> Client:
+def buildah(run_plain: Run, tool: Tool, store: tuple[str, ...]) -> Client:
     """Buildah, on the same images as `podman`."""
-    environment = {"CONTAINERS_REGISTRIES_CONF": str(registries)}
-    return partial(run, tool("buildah"), *store, env=environment)
+    return partial(run_plain, tool("buildah"), *store)
 
 
 @pytest.fixture
-def store(root: None) -> Iterator[tuple[str, ...]]:
+def store() -> Iterator[tuple[str, ...]]:
     """The options that give podman and buildah an empty store for one test."""
+    _need_root()
     with _short_folder() as folder:
         yield f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs"
 
 
 @pytest.fixture
-def registries(server: Server, tmp_path: Path) -> Path:
-    """A registries.conf that allows plain http to the registry."""
-    path = tmp_path / "registries.conf"
+def run_plain(run: Run, server: Server, home: Path) -> Run:
+    """Run skopeo, podman or buildah, letting them speak plain http to the registry."""
+    path = home / ".config" / "containers" / "registries.conf"
+    path.parent.mkdir(parents=True)
     path.write_text(f'[[registry]]\nlocation = "{server.host}"\ninsecure = true\n')
-    return path
+    return run
+
+
+def _need_root() -> None:
+    """Fail in CI, else skip, unless the user is root."""
+    if os.geteuid() == 0:
+        return
+    reason = "this daemon or store needs root"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @contextmanager
@@ -166,7 +167,12 @@ def _daemon(folder: Path, *argv: str) -> Iterator[Path]:
     log, listening = folder / "log", folder / "socket"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            argv,
+            cwd=folder,
+            env=os.environ | {"PATH": SYSTEM_PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
     try:
         deadline = time.monotonic() + READY_WITHIN

@@ -13,8 +13,8 @@ import json
 import platform
 import struct
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,13 +42,13 @@ OCI: Final = Format(
     config="application/vnd.oci.image.config.v1+json",
     layer="application/vnd.oci.image.layer.v1.tar+gzip",
 )
+PLAIN: Final = replace(OCI, layer="application/vnd.oci.image.layer.v1.tar")
 DOCKER: Final = Format(
     manifest="application/vnd.docker.distribution.manifest.v2+json",
     index="application/vnd.docker.distribution.manifest.list.v2+json",
     config="application/vnd.docker.container.image.v1+json",
     layer="application/vnd.docker.image.rootfs.diff.tar.gzip",
 )
-FORMATS: Final = {OCI.manifest: OCI, DOCKER.manifest: DOCKER, OCI.index: OCI, DOCKER.index: DOCKER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,8 @@ class Image:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """The files of all its gzip or plain layers, later layers winning."""
-        found: dict[str, bytes] = {}
-        for layer in self.layers:
-            with tarfile.open(fileobj=io.BytesIO(layer.data)) as archive:
-                found |= {
-                    member.name: stream.read()
-                    for member in archive
-                    if (stream := archive.extractfile(member)) is not None
-                }
-        return found
+        """The files that a container of it sees, its layers being gzip or plain."""
+        return unpack(layer.data for layer in self.layers)
 
     @property
     def diff_ids(self) -> list[str]:
@@ -169,11 +161,12 @@ def tar(files: Mapping[str, bytes]) -> bytes:
 
 def build(message: str, *, architecture: str = HOST, kind: Format = OCI) -> Image:
     """An image of two layers: noise, and a program that prints `message`."""
-    archives = [
-        tar({"noise": noise(message, 100_000)}),
-        tar({"hello": program(message, architecture=architecture)}),
-    ]
-    layers = tuple(Content(kind.layer, gzip.compress(data, mtime=0)) for data in archives)
+    files = context_files(message, architecture=architecture)
+    archives = [tar({name: data}) for name, data in files.items()]
+    layers = tuple(
+        Content(kind.layer, gzip.compress(data, mtime=0) if kind.layer.endswith("gzip") else data)
+        for data in archives
+    )
     settings = {
         "created": "2020-01-01T00:00:00Z",
         "architecture": architecture,
@@ -231,9 +224,7 @@ def read(server: Server, repo: str, reference: str) -> Image | Index:
     if "manifests" in parsed:
         return Index(manifest, tuple(_child(server, repo, child) for child in parsed["manifests"]))
     config = _blob(server, repo, parsed["config"])
-    image = Image(
-        manifest, config, tuple(_blob(server, repo, layer) for layer in parsed["layers"])
-    )
+    image = Image(manifest, config, tuple(_blob(server, repo, layer) for layer in parsed["layers"]))
     assert len(image.diff_ids) == len(image.layers)
     for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
         if not layer.media_type.endswith("zstd"):
@@ -267,6 +258,19 @@ def _blob(server: Server, repo: str, descriptor: Mapping[str, Any]) -> Content:
     found = blob.descriptor()
     assert found == {key: descriptor[key] for key in found}
     return blob
+
+
+def unpack(layers: Iterable[bytes]) -> dict[str, bytes]:
+    """The files of gzip or plain layers, later layers winning."""
+    found: dict[str, bytes] = {}
+    for layer in layers:
+        with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+            found |= {
+                member.name: stream.read()
+                for member in archive
+                if (stream := archive.extractfile(member)) is not None
+            }
+    return found
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -323,6 +327,9 @@ def write_context(folder: Path, message: str, *, base: str = "scratch") -> Path:
     return folder
 
 
-def context_files(message: str) -> dict[str, bytes]:
-    """The files of an image that prints `message` on this machine."""
-    return {"noise": noise(message, 100_000), "hello": program(message)}
+def context_files(message: str, *, architecture: str = HOST) -> dict[str, bytes]:
+    """The files of an image that prints `message`."""
+    return {
+        "noise": noise(message, 100_000),
+        "hello": program(message, architecture=architecture),
+    }
