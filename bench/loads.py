@@ -16,7 +16,7 @@ from bench.connection import Connection, ReplyError
 from bench.content import MANIFEST_TYPE, artifact, digest_of_blocks
 from bench.pushing import LARGE, push, put_large, stream_large
 from bench.seeds import TAGGED, tag_name
-from bench.servers import Running
+from bench.servers import Running, find
 from bench.workers import fresh, in_parallel
 
 _MEGABYTE: Final = 1_000_000
@@ -47,7 +47,8 @@ def manifest_gets(server: Running, sizes: Sizes) -> float:
     with Connection(server.port) as connection:
         push(connection, "bench/hot", "v1", artifact("hot"))
     url = f"http://127.0.0.1:{server.port}/v2/bench/hot/manifests/v1"
-    command = ["wrk", "-t1", "-c16", f"-d{sizes.seconds}s", "-H", f"Accept: {MANIFEST_TYPE}", url]
+    options = ["-t1", "-c16", f"-d{sizes.seconds}s", "-H", f"Accept: {MANIFEST_TYPE}"]
+    command = [str(find("wrk")), *options, url]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", printed)
     if rate is None or "Non-2xx" in printed or "Socket errors" in printed:

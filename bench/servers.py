@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.connection import Connection, ReplyError
+from conformance.servers import clean_environment, free_port
+from conformance.tools import table
 
 _PATIENCE: Final = 120.0
-_TOOLS: Final = Path.home() / ".cache" / "ociappr" / "tools"
 _DISTRIBUTION: Final = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -27,6 +25,10 @@ storage:
   maintenance: {{uploadpurging: {{enabled: false}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
+
+
+class MissingToolError(Exception):
+    """A program that a measurement needs is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,25 @@ class Running:
         return int(line.split()[1]) * 1024
 
 
+def find(tool: str) -> Path:
+    """Return the program of a tool that the conformance tests know too."""
+    program = table.find(tool)
+    if program is None:
+        raise MissingToolError(f"{tool} is not installed: {table.TOOLS[tool].hint()}")
+    return program
+
+
 @contextmanager
 def running(peer: Peer, data: Path) -> Iterator[Running]:
     """Start a server on `data` and a free port, and stop it at the end."""
     data.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     command = peer.command(data, port)
     with (data.parent / f"{data.name}.log").open("ab") as log:
         begun = time.monotonic()
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=_ROOT)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=_ROOT, env=clean_environment()
+        )
     try:
         _wait(process, port, deadline=begun + _PATIENCE)
         yield Running(peer, data, port, process.pid, time.monotonic() - begun)
@@ -86,25 +98,16 @@ def _wait(process: subprocess.Popen[bytes], port: int, *, deadline: float) -> No
             return
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _ours(data: Path, port: int) -> list[str]:
     listen = f"127.0.0.1:{port}"
     return [sys.executable, "-m", "ociappr", "serve", "--listen", listen, "--data", str(data)]
 
 
 def _distribution(data: Path, port: int) -> list[str]:
-    program = shutil.which("registry") or str(_TOOLS / "distribution-v3.0.0" / "registry")
-    if not os.access(program, os.X_OK):
-        raise ReplyError(f"{program} is missing: run `make tools` first")
+    program = find("registry")
     settings = data.parent / f"{data.name}.yaml"
     settings.write_text(_DISTRIBUTION.format(data=data, port=port))
-    return [program, "serve", str(settings)]
+    return [str(program), "serve", str(settings)]
 
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
