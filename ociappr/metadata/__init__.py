@@ -148,12 +148,22 @@ class Transaction:
         return found
 
     async def peek_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those *keys* that exist, without any promise."""
+        """Return the values of those *keys* that exist, without any promise.
+
+        What this transaction has written is seen already.
+        """
         missing = [key for key in keys if key not in self._read]
         if missing:
             entries = await self._store.get(missing)
             self._read.update({key: entries.get(key) for key in missing})
-        return {key: entry.value for key in keys if (entry := self._read[key]) is not None}
+        values = {key: entry.value for key in keys if (entry := self._read[key]) is not None}
+        for key in keys:
+            match self._writes.get(key):
+                case Put(value=value):
+                    values[key] = value
+                case Delete():
+                    values.pop(key, None)
+        return values
 
     async def peek(self, key: bytes) -> bytes | None:
         """Return the value of *key*, without any promise."""
