@@ -1,0 +1,1 @@
+"""The ``/v2`` door: the OCI Distribution API (distribution-spec, spec.md)."""

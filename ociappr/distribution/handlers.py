@@ -1,0 +1,76 @@
+"""One request of the ``/v2`` door, from its line to its answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp import web
+
+from ociappr.access import ANONYMOUS, Access, Principal
+from ociappr.digest import Digest
+from ociappr.distribution.blobs import BlobHandlers
+from ociappr.distribution.calls import Call, Handlers, Pulled
+from ociappr.distribution.errors import failed, respond
+from ociappr.distribution.lists import ListHandlers
+from ociappr.distribution.manifests import ManifestHandlers
+from ociappr.distribution.protocol import Operation, parse
+from ociappr.errors import OciapprError
+from ociappr.http import STALL, abandoned, request_id
+from ociappr.names import RepositoryName, Tag
+from ociappr.registry import Registry
+
+_log = logging.getLogger(__name__)
+
+Identify: TypeAlias = Callable[[web.BaseRequest], Awaitable[Principal]]
+"""Tells who makes a request; raises `Unauthorized` for credentials that are wrong."""
+
+
+async def anybody(_: web.BaseRequest) -> Principal:
+    """Return the anonymous principal, whatever credentials came."""
+    return ANONYMOUS
+
+
+def unrecorded(_: RepositoryName, __: Tag | Digest) -> None:
+    """Record no pull."""
+
+
+class DistributionAPI:
+    """The Distribution API over a registry: parses, dispatches by one table, maps errors."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        access: Access,
+        *,
+        identify: Identify = anybody,
+        pulled: Pulled = unrecorded,
+        manifest_limit: int = 4 * 1024 * 1024,
+        stall: float = STALL,
+    ) -> None:
+        self._access = access
+        self._identify = identify
+        manifests = ManifestHandlers(registry, pulled=pulled, limit=manifest_limit, stall=stall)
+        self.handlers: Handlers = {
+            **ListHandlers(registry).handlers,
+            **BlobHandlers(registry, pulled=pulled, stall=stall).handlers,
+            **manifests.handlers,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer *request*; every failure has its answer in this protocol's form."""
+        operation: Operation | None = None
+        url = request.rel_url
+        try:
+            operation = parse(request.method, url.raw_path, url.raw_query_string, request.headers)
+            principal = await self._identify(request)
+            call = Call(request, principal, self._access)
+            return await self.handlers[type(operation)](operation, call)
+        except OciapprError as error:
+            return respond(error, operation)
+        except (ConnectionError, TimeoutError):
+            return abandoned(request)
+        except Exception:  # noqa: BLE001 - the last resort; it is logged
+            _log.exception("request %s failed", request_id(request))
+            return failed(request_id(request))
