@@ -1,47 +1,54 @@
-# Everything runs from two virtual environments made of the lock files: .venv to serve, .venv-dev to develop.
+# Two virtual environments, each made of its lock file: .venv to serve, .venv-dev to develop.
 
 PYTHON ?= python3
+VENV ?= .venv-dev
 ARGS ?=
-PIP_COMPILE = .venv-dev/bin/pip-compile --quiet --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --strip-extras --allow-unsafe --build-deps-for=editable
+IN = $(VENV)/bin/
 CODE = $(wildcard ociappr tests conformance bench)
+FAST_TESTS = $(IN)python -m pytest -q -m "not slow" $(ARGS)
+PIP_COMPILE = env -u PIP_FIND_LINKS $(IN)pip-compile --quiet --generate-hashes --strip-extras \
+	--no-emit-index-url --no-emit-find-links --allow-unsafe --build-deps-for=editable
+REQUIRE_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "make PYTHON=...: 3.11 or newer")
 
 .DELETE_ON_ERROR:
-.PHONY: serve check test conformance bench soak lock
+.PHONY: serve check fast-tests test conformance bench soak lock
 
 serve: .venv/stamp
 	exec .venv/bin/ociappr serve $(ARGS)
 
-check: .venv-dev/stamp
-	.venv-dev/bin/ruff format --check $(CODE)
-	.venv-dev/bin/ruff check $(CODE)
-	.venv-dev/bin/mypy $(CODE)
-	.venv-dev/bin/python -m pytest -q -m "not slow" $(ARGS)
+check: $(VENV)/stamp
+	$(IN)ruff format --check $(CODE)
+	$(IN)ruff check $(CODE)
+	$(IN)mypy $(CODE)
+	$(FAST_TESTS)
 
-test: .venv-dev/stamp
-	.venv-dev/bin/python -m pytest -q --cov --cov-report=term $(ARGS)
+fast-tests: $(VENV)/stamp
+	$(FAST_TESTS)
 
-conformance: .venv-dev/stamp
-	.venv-dev/bin/python conformance/tools/install.py
-	.venv-dev/bin/python -m pytest -q --timeout=900 conformance $(ARGS)
+test: $(VENV)/stamp
+	$(IN)python -m pytest -q --cov --cov-report=term $(ARGS)
 
-bench: .venv-dev/stamp
-	.venv-dev/bin/python conformance/tools/install.py registry wrk
-	.venv-dev/bin/python -m bench $(ARGS)
+conformance: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py
+	$(IN)python -m pytest -q --timeout=900 conformance $(ARGS)
 
-soak: .venv-dev/stamp
-	.venv-dev/bin/python -m bench.soak $(ARGS)
+bench: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py registry wrk
+	$(IN)python -m bench $(ARGS)
 
-lock: .venv-dev/stamp
-	env -u PIP_FIND_LINKS $(PIP_COMPILE) --output-file=requirements.lock pyproject.toml
-	env -u PIP_FIND_LINKS $(PIP_COMPILE) --extra=dev --constraint=requirements.lock \
+soak: $(VENV)/stamp
+	$(IN)python -m bench.soak $(ARGS)
+
+lock: $(VENV)/stamp
+	$(PIP_COMPILE) --output-file=requirements.lock pyproject.toml
+	$(PIP_COMPILE) --extra=dev --constraint=requirements.lock \
 		--output-file=requirements-dev.lock pyproject.toml
 
-# The stamp is younger than the lock it was made from, or the environment is made anew.
+# An environment is made anew when its lock is younger than its stamp.
 .venv/stamp: requirements.lock pyproject.toml
-.venv-dev/stamp: requirements-dev.lock pyproject.toml
-.venv/stamp .venv-dev/stamp:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+$(VENV)/stamp: requirements-dev.lock pyproject.toml
+.venv/stamp $(VENV)/stamp:
+	$(PYTHON) -c '$(REQUIRE_PYTHON)'
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --require-hashes --requirement $<
 	$(@D)/bin/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .

@@ -6,6 +6,7 @@ one folder for each tool and version; the file ``.done`` in it is written last.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -135,10 +136,8 @@ class Apt:
 
     def install(self) -> None:
         """Install the package, as root or through sudo."""
-        prefix = () if os.geteuid() == 0 else ("sudo",)
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        _call(*prefix, "apt-get", "update", "--quiet=2", env=env)
-        _call(*prefix, "apt-get", "install", "--quiet=2", "--yes", self.package, env=env)
+        _update_package_lists()
+        _apt_get("install", "--yes", self.package)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +174,17 @@ class Root:
             target = self.folder / "base.tar"
             _call("tar", "-c", "-f", str(target), "--exclude=./var/cache/apt/*", "-C", root, ".")
         (self.folder / ".done").touch()
+
+
+@functools.cache
+def _update_package_lists() -> None:
+    _apt_get("update")
+
+
+def _apt_get(*arguments: str) -> None:
+    prefix = () if os.geteuid() == 0 else ("sudo",)
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    _call(*prefix, "apt-get", "--quiet=2", *arguments, env=env)
 
 
 def _done(folder: Path, program: str) -> Path | None:
