@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -104,6 +105,18 @@ def tags(server: Server, repo: str) -> list[str]:
         page = json.loads(reply.body)
         assert page["name"] == repo
         found += page["tags"] or []
+        path = next_page(reply)
+    return found
+
+
+def referrers(server: Server, repo: str, digest: str, query: str = "") -> list[dict[str, Any]]:
+    """Return the descriptors that the referrers API lists for a digest, page by page."""
+    found: list[dict[str, Any]] = []
+    path = f"/v2/{repo}/referrers/{digest}{query}"
+    while path:
+        reply = expect(fetch(server, "GET", path), 200)
+        assert reply.headers["Content-Type"] == OCI_INDEX
+        found += json.loads(reply.body)["manifests"]
         path = next_page(reply)
     return found
 

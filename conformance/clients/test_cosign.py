@@ -101,10 +101,8 @@ def assert_states(statements: list[dict[str, Any]], digest: str) -> None:
 
 def bundles(server: Server, repo: str, digest: str) -> list[dict[str, Any]]:
     """The bundles that the referrers API lists for `digest`, read and checked."""
-    path = f"/v2/{repo}/referrers/{digest}"
-    listed = json.loads(wire.expect(wire.fetch(server, "GET", path), 200).body)["manifests"]
     found = []
-    for entry in listed:
+    for entry in wire.referrers(server, repo, digest):
         assert entry["artifactType"] == BUNDLE
         data, _, stored = wire.get_manifest(server, repo, entry["digest"])
         assert (stored, len(data)) == (entry["digest"], entry["size"])
@@ -181,8 +179,7 @@ def test_tree(cosign: Client, server: Server, repo: str, image: images.Image, si
         assert f"{repo}:{tag}" in printed
         for layer in json.loads(wire.get_manifest(server, repo, tag)[0])["layers"]:
             assert layer["digest"] in printed
-    path = f"/v2/{repo}/referrers/{digest}"
-    listed = json.loads(wire.fetch(server, "GET", path).body)["manifests"]
+    listed = wire.referrers(server, repo, digest)
     assert len(listed) == 2
     for entry in listed:
         assert f"{repo}@{entry['digest']}" in printed

@@ -13,12 +13,13 @@ from conformance import wire
 from conformance.clients import charts
 from conformance.clients.charts import Chart, Dependency, SigningKey
 from conformance.clients.conftest import Client
+from conformance.clients.doors import HELMS
 from conformance.conftest import Run, Server, Tool
 
 VERSIONS = ("1.0.0", "1.2.3+build.5", "1.3.0", "2.0.0-rc.1")
 
 
-@pytest.fixture(params=["helm-3.18", "helm-3.22", "helm-4.3"])
+@pytest.fixture(params=HELMS)
 def helm(request: pytest.FixtureRequest, run: Run, tool: Tool, tmp_path: Path) -> Client:
     """Run one of the helms in the folder of the test."""
     return partial(run, tool(request.param), cwd=tmp_path)
@@ -112,9 +113,11 @@ def test_pull_by_tag_and_digest(
 
 @pytest.mark.usefixtures("published")
 def test_pull_of_what_is_not_there(helm: Client, here: str) -> None:
-    helm("pull", "--plain-http", f"{here}/tiny", "--version", "9.9.9", fails=True)
-    helm("pull", "--plain-http", f"{here}/tiny", "--version", ">=9", fails=True)
-    helm("pull", "--plain-http", f"{here}/absent", fails=True)
+    asked = ("pull", "--plain-http", f"{here}/tiny", "--version")
+    assert "9.9.9: not found" in helm(*asked, "9.9.9", fails=True).stderr
+    assert "ould not locate a version" in helm(*asked, ">=9", fails=True).stderr
+    absent = helm("pull", "--plain-http", f"{here}/absent", fails=True)
+    assert "name unknown" in absent.stderr
 
 
 @pytest.mark.usefixtures("published")

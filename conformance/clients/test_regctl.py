@@ -69,15 +69,6 @@ def put_artifact(regctl: Client, reference: str, data: bytes, *words: str) -> st
     return regctl("artifact", "put", *shown, *words, reference, input=data).stdout.strip()
 
 
-def referrers(server: Server, repo: str, digest: str, query: str = "") -> list[dict[str, Any]]:
-    """What the referrers API lists."""
-    path = f"/v2/{repo}/referrers/{digest}{query}"
-    found: list[dict[str, Any]] = json.loads(
-        wire.expect(wire.fetch(server, "GET", path), 200).body
-    )["manifests"]
-    return found
-
-
 def test_chunked_blob(run: Run, regctl: Client, tool: Tool, server: Server, repo: str) -> None:
     data = images.noise("chunks", 4 * CHUNK + 1)
     digest = wire.digest_of(data)
@@ -155,11 +146,11 @@ def test_referrers(regctl: Client, server: Server, repo: str, here: str) -> None
         )
         for kind in ("test/bill", "test/note")
     }
-    listed = referrers(server, repo, image.manifest.digest)
+    listed = wire.referrers(server, repo, image.manifest.digest)
     assert {entry["artifactType"]: entry["digest"] for entry in listed} == digests
     for entry in listed:
         assert entry["annotations"]["k"] == entry["artifactType"]
-    filtered = referrers(server, repo, image.manifest.digest, "?artifactType=test/note")
+    filtered = wire.referrers(server, repo, image.manifest.digest, "?artifactType=test/note")
     assert [entry["digest"] for entry in filtered] == [digests["test/note"]]
     assert wire.tags(server, repo) == ["1"]
 
@@ -171,7 +162,7 @@ def test_referrers(regctl: Client, server: Server, repo: str, here: str) -> None
         assert digest in regctl("artifact", "tree", f"{here}:1").stdout
 
     regctl("manifest", "delete", "--referrers", f"{here}@{digests['test/bill']}")
-    left = referrers(server, repo, image.manifest.digest)
+    left = wire.referrers(server, repo, image.manifest.digest)
     assert [entry["digest"] for entry in left] == [digests["test/note"]]
 
 
@@ -188,12 +179,12 @@ def test_copy_with_digest_tags_and_referrers(
     plain, whole = f"{repo}-plain", f"{repo}-whole"
     regctl("image", "copy", f"{here}:1", f"{here}-plain:1")
     assert wire.tags(server, plain) == ["1"]
-    assert referrers(server, plain, index.manifest.digest) == []
+    assert wire.referrers(server, plain, index.manifest.digest) == []
     regctl("image", "copy", "--digest-tags", "--referrers", f"{here}:1", f"{here}-whole:1")
     assert wire.tags(server, whole) == ["1", tag]
     assert images.read(server, plain, "1") == images.read(server, whole, "1") == index
     assert images.read(server, whole, tag) == note
-    copied = referrers(server, whole, index.manifest.digest)
+    copied = wire.referrers(server, whole, index.manifest.digest)
     assert [entry["digest"] for entry in copied] == [referrer]
     listed = regctl("artifact", "list", "--digest-tags", f"{here}-whole:1").stdout
     assert note.manifest.digest in listed
@@ -241,7 +232,7 @@ def test_repo_copy_and_ls(regctl: Client, server: Server, repo: str, here: str) 
     copy = f"{repo}-copy"
     assert {tag: images.read(server, copy, tag) for tag in wire.tags(server, copy)} == pushed
     subject = pushed["1"].manifest.digest
-    assert [entry["digest"] for entry in referrers(server, copy, subject)] == [referrer]
+    assert [entry["digest"] for entry in wire.referrers(server, copy, subject)] == [referrer]
 
     regctl("repo", "copy", "--include", "[0-9]", here, f"{here}-some")
     assert wire.tags(server, f"{repo}-some") == ["1", "2"]
@@ -291,7 +282,7 @@ def test_mirror_both_ways(
     assert {tag: images.read(peer, repo, tag) for tag in pushed} == pushed
     mirror(run, tool, tmp_path, there, back)
     assert {tag: images.read(server, f"{repo}-back", tag) for tag in pushed} == pushed
-    returned = referrers(server, f"{repo}-back", subject)
+    returned = wire.referrers(server, f"{repo}-back", subject)
     assert [entry["digest"] for entry in returned] == [bill]
     original = wire.get_manifest(server, repo, bill)
     assert wire.get_manifest(server, f"{repo}-back", bill) == original
