@@ -229,7 +229,7 @@ TOOLS: Mapping[str, Tool] = {
     "buildctl": Go("buildctl", "v0.34.2", f"{BUILDKIT}/buildctl", own_module=True),
     "buildkitd": Go("buildkitd", "v0.34.2", f"{BUILDKIT}/buildkitd", own_module=True),
     "oras-py": Pip("oras-py", "0.2.43", "python"),
-    "appr": Pip("appr", "0.7.4", "appr", startup="appr-shim"),
+    "appr": Pip("appr", "0.7.4", "appr", startup="appr_shim"),
     "operator-courier": Pip("operator-courier", "2.1.11", "operator-courier"),
     "wrk": Apt("wrk", "wrk"),
     "docker": Apt("docker.io", "docker"),
