@@ -42,10 +42,13 @@ _CONSTANT = {
 class BlobHandlers:
     """Answers every `BlobOperation` and `UploadOperation`."""
 
-    def __init__(self, registry: Registry, *, pulled: Pulled, stall: float) -> None:
+    def __init__(
+        self, registry: Registry, *, pulled: Pulled, chunk_minimum: int, stall: float
+    ) -> None:
         self._blobs = registry.blobs
         self._uploads = registry.uploads
         self._pulled = pulled
+        self._chunk_minimum = chunk_minimum
         self._stall = stall
 
     @property
@@ -145,8 +148,8 @@ class BlobHandlers:
             "Range": upload_range(status.offset),
             "Docker-Upload-UUID": status.id,
         }
-        if self._uploads.chunk_minimum > 0:
-            headers["OCI-Chunk-Min-Length"] = str(self._uploads.chunk_minimum)
+        if self._chunk_minimum > 0:
+            headers["OCI-Chunk-Min-Length"] = str(self._chunk_minimum)
         return empty(code, headers)
 
 

@@ -37,7 +37,11 @@ def unrecorded(_: RepositoryName, __: Tag | Digest) -> None:
 
 
 class DistributionAPI:
-    """The Distribution API over a registry: parses, dispatches by one table, maps errors."""
+    """The Distribution API over a registry: parses, dispatches by one table, maps errors.
+
+    *manifest_limit* and *chunk_minimum* (of all but the last chunk of an upload; 0: none) are in
+    bytes, *stall* is how many seconds a client may send nothing within a body.
+    """
 
     def __init__(
         self,
@@ -47,14 +51,16 @@ class DistributionAPI:
         identify: Identify = anybody,
         pulled: Pulled = unrecorded,
         manifest_limit: int = 4 * 1024 * 1024,
+        chunk_minimum: int = 0,
         stall: float = STALL,
     ) -> None:
         self._access = access
         self._identify = identify
+        blobs = BlobHandlers(registry, pulled=pulled, chunk_minimum=chunk_minimum, stall=stall)
         manifests = ManifestHandlers(registry, pulled=pulled, limit=manifest_limit, stall=stall)
         self.handlers: Handlers = {
             **ListHandlers(registry).handlers,
-            **BlobHandlers(registry, pulled=pulled, stall=stall).handlers,
+            **blobs.handlers,
             **manifests.handlers,
         }
 
