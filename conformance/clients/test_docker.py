@@ -14,6 +14,9 @@ from conformance.clients.conftest import Client
 from conformance.conftest import Server
 
 
+BOTH_FORMATS = pytest.mark.parametrize("kind", [images.OCI, images.DOCKER], ids=["oci", "docker"])
+
+
 @pytest.fixture
 def built(docker: Client, server: Server, repo: str, tmp_path: Path) -> str:
     """The reference of an image that docker built, and whose program prints the repository."""
@@ -87,10 +90,11 @@ def test_a_manifest_list_names_both_architectures(
     assert json.loads(shown) == json.loads(stored.manifest.data)
 
 
-def test_a_manifest_list_is_pulled_for_the_architecture_asked_for(
-    docker: Client, server: Server, repo: str
+@BOTH_FORMATS
+def test_an_index_is_pulled_for_the_architecture_asked_for(
+    docker: Client, server: Server, repo: str, kind: images.Format
 ) -> None:
-    both = images.build_index(repo, kind=images.DOCKER)
+    both = images.build_index(repo, kind=kind)
     images.push(server, repo, "both", both)
     reference = f"{server.host}/{repo}:both"
     for architecture in (images.OTHER, images.HOST):
@@ -102,7 +106,7 @@ def test_a_manifest_list_is_pulled_for_the_architecture_asked_for(
     assert printed(docker, reference) == f"{repo} on {images.HOST}"
 
 
-@pytest.mark.parametrize("kind", [images.OCI, images.DOCKER], ids=["oci", "docker"])
+@BOTH_FORMATS
 def test_an_image_is_pulled_by_digest(
     docker: Client, server: Server, repo: str, kind: images.Format
 ) -> None:
