@@ -13,7 +13,6 @@ from conformance.clients import images
 from conformance.clients.conftest import Client
 from conformance.conftest import Server
 
-
 BOTH_FORMATS = pytest.mark.parametrize("kind", [images.OCI, images.DOCKER], ids=["oci", "docker"])
 
 
