@@ -1,4 +1,4 @@
-"""What can go wrong, in the registry's own words; each face maps these to its protocol in one table.
+"""What can go wrong, in the registry's own words; each face has one table from these to its codes.
 
 OciapprError
 ├─ Invalid      the request says something that cannot be

@@ -1,4 +1,4 @@
-"""Manifests: raw bytes kept for ever, and one parsed view of them; nothing else knows the shapes."""
+"""Manifests: raw bytes kept for ever, and one parsed view; nothing else knows the shapes."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class Manifest:
     def parse(cls, raw: bytes, media_type: str = "", *, digest: Digest | None = None) -> Manifest:
         """Return the view of *raw*; *media_type* is what the pusher declared, perhaps nothing.
 
-        With *digest* the bytes must have it, else `DigestInvalid`. Raises `ManifestInvalid` for what
-        is no manifest, contradicts itself, or could be read as two kinds of manifest at once
+        With *digest* the bytes must have it, else `DigestInvalid`. Raises `ManifestInvalid` for
+        what is no manifest, contradicts itself, or could be read as two kinds of manifest at once
         (image-spec, GHSA-77vh-xpmg-72qh). Unknown media types and fields are kept as they are.
         """
         document = _decode(raw)

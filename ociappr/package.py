@@ -39,7 +39,7 @@ def parse_format(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PackageManifest:
-    """What one manifest says of the package it is; no *content_digest* where the pusher gave none."""
+    """What a manifest says of the package it is; no *content_digest* where the pusher gave none."""
 
     format: str
     content: Descriptor
@@ -48,7 +48,7 @@ class PackageManifest:
 
     @classmethod
     def of(cls, manifest: Manifest) -> PackageManifest | None:
-        """Return the package that *manifest* is: a Helm chart or of appr's artifact types, else None.
+        """Return the package that *manifest* is, a Helm chart or of appr's types, or None.
 
         appr knows sha256 only: a layer named otherwise is none unless its content digest is given.
         Raises `ManifestInvalid` when its content digest is malformed.

@@ -163,5 +163,5 @@ class Blobs:
 
 
 def is_visible(record: BlobRecord, birth: bytes) -> bool:
-    """Tell whether a link of *birth* shows the blob: void unless of this birth, hidden if condemned."""
+    """Tell whether a link of *birth* shows the blob: one of another birth is void."""
     return record.state is BlobState.LIVE and record.birth.encode() == birth

@@ -43,6 +43,11 @@ def kind(letter: str) -> bytes:
     return _key(letter, "")
 
 
+def within(letter: str, namespace: str | None) -> bytes:
+    """Return the prefix of all keys of a kind whose repositories are in *namespace*, if given."""
+    return kind(letter) if namespace is None else _key(letter, f"{namespace}/")
+
+
 def repository(name: RepositoryName | str) -> bytes:
     """Return the key of a repository."""
     return _key("r", name)

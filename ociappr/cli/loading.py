@@ -1,0 +1,22 @@
+"""From flags, environment and file to settings, for every command that needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ociappr.config import Loaded, load
+
+
+def loaded(file: Path | None, flags: Mapping[str, object]) -> Loaded:
+    """Return the settings; a flag's name is its key with ``__`` for the dot.
+
+    Raises `ConfigError`.
+    """
+    given = {
+        name.replace("__", "."): str(value)
+        for name, value in flags.items()
+        if value is not None and name != "verbose"
+    }
+    return load(file=file, environ=os.environ, flags=given)
