@@ -133,6 +133,8 @@ class Uploads:
             _fit(span, record, size)
             with self._slot():
                 if record is None:
+                    if size == 0 and (known := await self._linked(repository, digest)):
+                        return known.size  # the answer to the first try was lost
                     return await self._receive_whole(repository, id_, digest, chunks, size=size)
                 return await self._close(repository, id_, record, digest, sized(chunks, size))
         except UploadUnknown:
@@ -232,7 +234,8 @@ class Uploads:
             raise interruption
         found = await self._digest(receiver, digest.algorithm)
         if found != digest:
-            await self._end(repository, upload)
+            await self._sessions.end(repository, upload)
+            await self._unlink(receiver.parts)
             detail = {"given": str(digest), "computed": str(found)}
             hint = "the upload has ended: start again"
             raise DigestInvalid("the bytes do not have this digest", detail=detail, hint=hint)
