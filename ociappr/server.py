@@ -35,7 +35,6 @@ def settings(config: Config) -> Settings:
         inline_limit=config.limits.inline,
         unpacked_limit=config.appr.unpacked,
         open_uploads=config.limits.uploads,
-        chunk_minimum=config.limits.chunk,
         grace=config.collector.grace,
         session_age=config.collector.sessions,
         journal_age=config.collector.journal,
@@ -93,7 +92,11 @@ def application(config: Config, registry: Registry, health: Health) -> web.Appli
     access = OpenAccess()
     stall = config.server.stall.total_seconds()
     distribution = DistributionAPI(
-        registry, access, manifest_limit=config.manifests.limit, stall=stall
+        registry,
+        access,
+        manifest_limit=config.manifests.limit,
+        chunk_minimum=config.limits.chunk,
+        stall=stall,
     )
     install_distribution(app, distribution)
     app.router.add_get("/livez", health.live)

@@ -26,7 +26,6 @@ class Settings:
     unpacked_limit: int = 1024 * 1024 * 1024
     cache_bytes: int = 64 * 1024 * 1024
     open_uploads: int = 1_000
-    chunk_minimum: int = 0
     grace: timedelta = timedelta(hours=24)
     session_age: timedelta = timedelta(days=7)
     journal_age: timedelta = timedelta(days=30)

@@ -69,11 +69,6 @@ class Uploads:
         self._digests = RunningDigests()
         self._receiving = 0
 
-    @property
-    def chunk_minimum(self) -> int:
-        """How large clients should make their chunks, in bytes; 0 is any size."""
-        return self._settings.chunk_minimum
-
     async def begin(self, repository: RepositoryName, *, algorithm: str = "sha256") -> UploadStatus:
         """Return a fresh upload; nothing is written. Raises `DigestInvalid` for the algorithm."""
         return UploadStatus(self._sessions.begin(repository, algorithm), 0)
