@@ -24,7 +24,7 @@ class Release:
     open: a build is above the release without one.
     """
 
-    _rank: tuple[object, ...] = field(init=False, repr=False)
+    _rank: tuple[object, ...] = field(init=False, repr=False, hash=False)
     text: str
 
     def __post_init__(self) -> None:

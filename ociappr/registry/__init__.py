@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from ociappr.blobstore import BlobStore
 from ociappr.metadata import MetadataStore
 from ociappr.registry.blobs import Blobs
+from ociappr.registry.channels import Channels
 from ociappr.registry.collector import Collector
 from ociappr.registry.fsck import Fsck
 from ociappr.registry.manifests import Manifests
+from ociappr.registry.packages import Packages
+from ociappr.registry.publishing import Publishing
 from ociappr.registry.referrers import Referrers
 from ociappr.registry.sessions import Sessions, shared_secret
 from ociappr.registry.settings import Settings, Sparse
@@ -43,6 +46,11 @@ class Registry:
         self.tags = Tags(metadata, now=now)
         self.manifests = Manifests(metadata, self.uploads, self.blobs, self.tags, settings, now=now)
         self.referrers = Referrers(metadata, self.manifests)
+        self.packages = Packages(metadata, self.blobs, self.tags, self.manifests)
+        self.publishing = Publishing(
+            self.uploads, self.manifests, self.tags, self.packages, now=now
+        )
+        self.channels = Channels(metadata, self.tags, self.packages, now=now)
         self.collector = Collector(metadata, store, sessions, settings, now=now)
         self.fsck = Fsck(metadata, self.blobs)
 

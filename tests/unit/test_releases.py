@@ -173,3 +173,8 @@ def test_any_text_is_a_release_or_refused(text: str) -> None:
     except ReleaseInvalid:
         return
     assert release.text == str(release) == text
+
+
+@given(versions)
+def test_equal_releases_are_one_key(text: str) -> None:
+    assert len({Release(text), Release(text)}) == 1

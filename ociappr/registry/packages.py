@@ -1,0 +1,346 @@
+"""Packages: appr's view of the tags of a repository, for reading.
+
+A package is a repository of two segments that holds, or once held, a release. Lists read tag
+records only; a manifest is read for the ``metadata`` that came with a push. The messages of the
+errors are those of the original server, word for word, since clients and people know them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from ociappr.digest import ContentDigest, Digest
+from ociappr.errors import (
+    BlobUnknown,
+    ChannelUnknown,
+    DigestInvalid,
+    MediaTypeInvalid,
+    PackageUnknown,
+    ReleaseInvalid,
+    ReleaseUnknown,
+)
+from ociappr.manifest import Manifest
+from ociappr.metadata import MetadataStore, scan_all
+from ociappr.names import PackageName, RepositoryName, Tag
+from ociappr.package import METADATA
+from ociappr.registry import keys
+from ociappr.registry.blobs import Blob, Blobs
+from ociappr.registry.manifests import Manifests
+from ociappr.registry.records import FormatRecord, RepositoryRecord, TagKind, TagRecord, decode
+from ociappr.registry.tags import Tags
+from ociappr.releases import Query, Release, select
+
+ONLY = "-"
+"""Names the format of a release that has just one."""
+
+# whether a stored tag can be of a kind, without decoding it
+_RELEASE_MARK, _CHANNEL_MARK = b'"release"', b'"channel"'
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A release and its packages, one per format."""
+
+    release: Release
+    formats: tuple[FormatRecord, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the formats."""
+        return tuple(found.format for found in self.formats)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One format of one release; *metadata* is the JSON text that was pushed with it, or "null"."""
+
+    package: PackageName
+    release: Release
+    record: FormatRecord
+    metadata: str = "null"
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel: its *current* release (perhaps deleted), and its *releases* that exist."""
+
+    name: str
+    current: str
+    releases: tuple[Release, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A package in a list: its releases, the highest first, and when it began."""
+
+    package: PackageName
+    created: str
+    releases: tuple[Published, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the tags of one repository are to appr."""
+
+    releases: dict[Release, Published]
+    channels: dict[str, TagRecord]
+
+    def channel(self, name: str) -> Channel:
+        """Return the channel *name*; raise `ChannelUnknown`."""
+        record = self.channels.get(name)
+        if record is None:
+            raise channel_unknown(name)
+        members = set(record.members)
+        live = (release for release in self.releases if release.text in members)
+        return Channel(name, record.current, tuple(sorted(live, reverse=True)))
+
+    def leading_to(self, release: Release) -> tuple[str, ...]:
+        """Return the names of the channels whose current release this is."""
+        found = self.channels.items()
+        return tuple(name for name, record in found if record.current == release.text)
+
+
+class Packages:
+    """Finds packages, releases, channels and archives."""
+
+    def __init__(
+        self, metadata: MetadataStore, blobs: Blobs, tags: Tags, manifests: Manifests
+    ) -> None:
+        self._metadata = metadata
+        self._blobs = blobs
+        self._tags = tags
+        self._manifests = manifests
+
+    async def list(
+        self,
+        *,
+        namespace: str | None = None,
+        text: str = "",
+        format_: str | None = None,
+        readable: Callable[[RepositoryName], bool],
+    ) -> Sequence[Listing]:
+        """Return the packages that have a release, those of *format_* only if it is given.
+
+        *text* is looked for in ``namespace/name``. A list costs two range reads, whatever it holds.
+        """
+        found: dict[PackageName, list[Published]] = {}
+        async for package, release in self._every_release(namespace, format_):
+            if text in str(package):
+                found.setdefault(package, []).append(release)
+        created = await self._created(namespace)
+        return [
+            Listing(package, created[str(package)], _descending(releases))
+            for package, releases in found.items()
+            if readable(package.repository) and str(package) in created
+        ]
+
+    async def releases(self, package: PackageName, format_: str | None = None) -> Sequence[Package]:
+        """Return every format of every release; raise `PackageUnknown` if there never was one."""
+        content = await self.content(package)
+        if not content.releases:
+            await self.require_repository(package)
+        published = _descending(content.releases.values())
+        narrowed = (_narrowed(one, format_) for one in published)
+        return await self._packages(package, (one for one in narrowed if one is not None))
+
+    async def release(self, package: PackageName, text: str) -> Sequence[Package]:
+        """Return the formats of the release that *text* spells exactly; raise `PackageUnknown`."""
+        published = await self._exactly(package, text)
+        if published is None:
+            await self.require_repository(package)
+            raise package_unknown(package, text)
+        return await self._packages(package, [published])
+
+    async def find(self, package: PackageName, query: str, format_: str) -> Package:
+        """Return the *format_* of the release that *query* means, without looking at its manifest.
+
+        The release is chosen first, whatever formats it has. Raises `PackageUnknown`,
+        `ReleaseUnknown`, `QueryInvalid`, and `MediaTypeInvalid` when `ONLY` is not one.
+        """
+        published = await self._exactly(package, query)
+        if published is None:
+            content = await self.content(package)
+            published = await self._chosen(package, content, query)
+        return Package(package, published.release, _format(package, published, format_))
+
+    async def show(self, package: PackageName, query: str, format_: str) -> Package:
+        """Return what `find` does, with its metadata and the channels that lead to it."""
+        content = await self.content(package)
+        published = await self._chosen(package, content, query)
+        record = _format(package, published, format_)
+        metadata = await self._metadata_of(record)
+        release = published.release
+        return Package(package, release, record, metadata, content.leading_to(release))
+
+    async def archive(self, package: Package) -> Blob:
+        """Return the bytes of a package that was found; raise `BlobUnknown` if they are deleted."""
+        layer = Digest.parse(package.record.layer)
+        return await self._blobs.find(package.package.repository, layer)
+
+    async def archive_by_digest(self, package: PackageName, text: str) -> Blob:
+        """Return the archive that a bare sha256 names: of the gunzipped tar, or of the bytes.
+
+        Only what this repository holds is found. Raises `PackageUnknown`.
+        """
+        try:
+            content = ContentDigest(text)
+        except DigestInvalid:
+            raise package_unknown(package, text) from None
+        repository = package.repository
+        async for entry in scan_all(self._metadata, keys.aliases(repository, content)):
+            try:
+                return await self._blobs.find(repository, Digest.parse(entry.value.decode()))
+            except BlobUnknown:
+                continue  # deleted, though a manifest names it; another archive of the tar may do
+        try:
+            return await self._blobs.find(repository, Digest("sha256", text))
+        except BlobUnknown:
+            raise package_unknown(package, text) from None
+
+    async def channels(self, package: PackageName) -> Sequence[Channel]:
+        """Return the channels of *package*; raise `PackageUnknown`."""
+        content = await self.content(package)
+        if not content.releases and not content.channels:
+            await self.require_repository(package)
+        return [content.channel(name) for name in content.channels]
+
+    async def channel(self, package: PackageName, name: str) -> Channel:
+        """Return one channel; raise `PackageUnknown`, `ChannelUnknown`."""
+        content = await self.content(package)
+        if name not in content.channels:
+            await self.require_repository(package)
+        return content.channel(name)
+
+    async def content(self, package: PackageName) -> Content:
+        """Return the releases and channels of *package*, perhaps none."""
+        content = Content({}, {})
+        prefix = keys.tags(package.repository)
+        async for entry in scan_all(self._metadata, prefix):
+            if _RELEASE_MARK not in entry.value and _CHANNEL_MARK not in entry.value:
+                continue
+            name, record = entry.key[len(prefix) :].decode(), decode(TagRecord, entry.value)
+            if record.kind is TagKind.CHANNEL:
+                content.channels[name] = record
+            elif (published := _published(Tag(name), record)) is not None:
+                content.releases[published.release] = published
+        return content
+
+    async def require(self, package: PackageName, content: Content, asked: str) -> None:
+        """Raise `PackageUnknown` unless there are releases; one that was emptied tells *asked*."""
+        if not content.releases:
+            await self.require_repository(package)
+            raise package_unknown(package, asked)
+
+    async def require_repository(self, package: PackageName) -> None:
+        """Raise `PackageUnknown` unless the repository exists: there may be a package, or was."""
+        if not await self._metadata.get([keys.repository(package.repository)]):
+            raise package_unknown(package)
+
+    async def _exactly(self, package: PackageName, text: str) -> Published | None:
+        """Return the release that *text* spells; one read."""
+        try:
+            tag = Release(text).tag
+        except ReleaseInvalid:
+            return None
+        record = await self._tags.read(package.repository, tag)
+        return _published(tag, record) if record is not None else None
+
+    async def _chosen(self, package: PackageName, content: Content, query: str) -> Published:
+        await self.require(package, content, query)
+        release = select(content.releases, Query(query))
+        if release is None:
+            message = f"No release match '{query}' for package '{package}'"
+            detail = {"package": str(package), "release_query": query}
+            raise ReleaseUnknown(message, detail=detail)
+        return content.releases[release]
+
+    async def _packages(
+        self, package: PackageName, published: Iterable[Published]
+    ) -> Sequence[Package]:
+        return [
+            Package(package, one.release, record, await self._metadata_of(record))
+            for one in published
+            for record in one.formats
+        ]
+
+    async def _metadata_of(self, record: FormatRecord) -> str:
+        raw = await self._manifests.raw(Digest.parse(record.manifest))
+        return Manifest.parse(raw).annotations.get(METADATA, "null")
+
+    async def _every_release(
+        self, namespace: str | None, format_: str | None
+    ) -> AsyncIterator[tuple[PackageName, Published]]:
+        """Yield the releases (of *format_*) of all packages (of *namespace*), by package."""
+        async for entry in scan_all(self._metadata, keys.within("t", namespace)):
+            if _RELEASE_MARK not in entry.value:
+                continue
+            _, repository, tag = keys.parts(entry.key)
+            package = PackageName.of(RepositoryName(repository))
+            published = _published(Tag(tag), decode(TagRecord, entry.value))
+            narrowed = _narrowed(published, format_) if published is not None else None
+            if package is not None and narrowed is not None:
+                yield package, narrowed
+
+    async def _created(self, namespace: str | None) -> dict[str, str]:
+        """Return when each repository (of *namespace*) was created."""
+        return {
+            keys.parts(entry.key)[1]: decode(RepositoryRecord, entry.value).created
+            async for entry in scan_all(self._metadata, keys.within("r", namespace))
+        }
+
+
+def archive_name(package: PackageName, version: str) -> str:
+    """Return the file name that clients give the archive of a package."""
+    return f"{package.namespace}_{package.name}_{version}.tar.gz"
+
+
+def package_unknown(
+    package: PackageName, release: str | None = None, format_: str | None = None
+) -> PackageUnknown:
+    """Return the original's error for whatever is missing below a package."""
+    message = f"package {package} doesn't exist, v: {release}, type: {format_}"
+    detail = {"package": str(package), "release": release, "media_type": format_}
+    return PackageUnknown(message, detail=detail)
+
+
+def channel_unknown(name: str) -> ChannelUnknown:
+    """Return the original's error for a channel that is missing; it calls the channel a package."""
+    return ChannelUnknown(f"No channel found for package '{name}'", detail={"package": name})
+
+
+def _published(tag: Tag, record: TagRecord) -> Published | None:
+    """Return the release that a tag is; of several packages of one format the first counts."""
+    release = Release.of(tag) if record.kind is TagKind.RELEASE else None
+    if release is None:
+        return None
+    formats: dict[str, FormatRecord] = {}
+    for found in record.formats:
+        formats.setdefault(found.format, found)
+    return Published(release, tuple(formats.values()))
+
+
+def _format(package: PackageName, published: Published, format_: str) -> FormatRecord:
+    if format_ == ONLY and len(published.formats) == 1:
+        return published.formats[0]
+    if format_ == ONLY:
+        raise MediaTypeInvalid(f"media-type non specified: [{','.join(published.names)}]")
+    for found in published.formats:
+        if found.format == format_:
+            return found
+    raise package_unknown(package, str(published.release), format_)
+
+
+def _narrowed(published: Published, format_: str | None) -> Published | None:
+    """Return *published* with nothing but *format_*, if that is given; None if it lacks that."""
+    if format_ is None:
+        return published
+    formats = tuple(found for found in published.formats if found.format == format_)
+    return Published(published.release, formats) if formats else None
+
+
+def _descending(published: Iterable[Published]) -> tuple[Published, ...]:
+    """Return releases, the highest first."""
+    return tuple(sorted(published, key=attrgetter("release"), reverse=True))
