@@ -110,6 +110,8 @@ class Metrics:
 
 METRICS = web.AppKey("metrics", Metrics)
 
+_UNREAD = "UNKNOWN"  # aiohttp's method for what was no HTTP, such as a TLS greeting; it has no app
+
 
 class AccessLogger(AbstractAccessLogger):
     """Counts every request and writes its line; aiohttp makes one and calls it at the end."""
@@ -126,7 +128,9 @@ class AccessLogger(AbstractAccessLogger):
         path = request.rel_url.raw_path
         door = self._DOORS.get(path[1:].partition("/")[0], "other")
         sent = max(response.body_length, 0)
-        metrics = request.app.get(METRICS) if isinstance(request, web.Request) else None
+        metrics = None
+        if isinstance(request, web.Request) and request.method != _UNREAD:
+            metrics = request.app.get(METRICS)
         if metrics is not None:
             metrics.request(door, request.method, response.status, sent, time)
         if self.logger.isEnabledFor(logging.INFO):
