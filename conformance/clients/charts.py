@@ -1,7 +1,7 @@
 """Tiny Helm charts and their provenance, the same bytes on every run.
 
-The signing key is derived from a word in this file: it proves that `--verify` checks something, and
-protects nothing.
+A signing key is derived from a word that anybody can read: it proves that `--verify` checks
+something, and protects nothing.
 """
 
 from __future__ import annotations
@@ -127,11 +127,6 @@ class SigningKey:
     modulus: int
     private_exponent: int
 
-    @classmethod
-    def derive(cls, word: str) -> SigningKey:
-        """The key that belongs to `word`, always the same."""
-        return _derive(word)
-
     def keyring(self) -> bytes:
         """The public key and its owner's name, certified by itself: what `--keyring` reads."""
         body, owner = self._public(), self.owner.encode()
@@ -193,7 +188,8 @@ _SHA256_PREFIX: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 @cache
-def _derive(word: str) -> SigningKey:
+def signing_key(word: str) -> SigningKey:
+    """The key that belongs to `word`, always the same."""
     numbers = random.Random(word)
     p, q = _prime(numbers), _prime(numbers)
     secret = pow(_EXPONENT, -1, math.lcm(p - 1, q - 1))

@@ -11,7 +11,7 @@ import pytest
 
 from conformance import wire
 from conformance.clients import charts
-from conformance.clients.charts import Chart, Dependency, SigningKey
+from conformance.clients.charts import Chart, Dependency, signing_key
 from conformance.clients.conftest import Client
 from conformance.clients.doors import HELMS
 from conformance.conftest import Run, Server, Tool
@@ -152,7 +152,7 @@ def test_dependency_build(helm: Client, here: str, tmp_path: Path) -> None:
 
 
 def test_signed_chart(helm: Client, server: Server, space: str, here: str, tmp_path: Path) -> None:
-    chart, key, other = Chart("signed"), SigningKey.derive("signer"), SigningKey.derive("other")
+    chart, key, other = Chart("signed"), signing_key("signer"), signing_key("other")
     provenance = chart.provenance(key)
     (tmp_path / f"{chart.filename}.prov").write_bytes(provenance)
     (tmp_path / "ring").write_bytes(key.keyring())
