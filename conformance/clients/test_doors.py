@@ -15,7 +15,7 @@ from conformance.clients.charts import (
     CONTENT_TYPE,
     PROVENANCE_TYPE,
     Chart,
-    SigningKey,
+    signing_key,
 )
 from conformance.clients.doors import COMPOSE, HELMS, Doors, error_codes
 from conformance.conftest import Run, Server, Tool
@@ -118,7 +118,7 @@ def test_signed_chart_is_a_package_without_its_provenance(doors: Doors) -> None:
     chart = Chart(doors.name, "1.0.0")
     folder = doors.new_folder()
     archive = chart.write(folder)
-    provenance = chart.provenance(SigningKey.derive("signer"))
+    provenance = chart.provenance(signing_key("signer"))
     (folder / f"{archive.name}.prov").write_bytes(provenance)
     here = f"oci://{doors.server.host}/{doors.repo.partition('/')[0]}"
     doors.run(doors.tool("helm-3.22"), "push", "--plain-http", archive, here)
