@@ -116,6 +116,7 @@ async def run(config: Config, listener: socket.socket, stop: asyncio.Event) -> N
             app,
             access_log=logging.getLogger(ACCESS_LOG),
             access_log_class=AccessLogger,
+            access_log_format=config.log.format,
             keepalive_timeout=config.server.keepalive.total_seconds(),
             shutdown_timeout=config.server.drain.total_seconds(),
         )

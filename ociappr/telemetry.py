@@ -1,17 +1,20 @@
 """What the server tells of itself: log lines, one per request among them, and metrics.
 
 No header, no body and no query value is ever logged, so no credential can be; what a client chose
-is escaped by JSON, so no line can be forged.
+is escaped so no line can be forged.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import ClassVar
+from functools import lru_cache
 
+import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -20,6 +23,7 @@ from ociappr.http import request_id
 
 ACCESS_LOG = "ociappr.access"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
+_DOORS: Mapping[str, str] = {"v2": "oci", "api": "appr", "cnr": "appr", "appr": "appr"}
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -90,13 +94,22 @@ class Metrics:
             ("what",),
             registry=self._registry,
         )
+        self._children = lru_cache(maxsize=1_000)(self._label)
 
     def request(self, door: str, method: str, status: int, sent: int, seconds: float) -> None:
         """Count one answered request."""
+        requests, durations, bytes_sent = self._children(door, method, status)
+        requests.inc()
+        durations.observe(seconds)
+        bytes_sent.inc(sent)
+
+    def _label(self, door: str, method: str, status: int) -> tuple[Counter, Histogram, Counter]:
         known = method if method in _METHODS else "other"
-        self._requests.labels(door, known, str(status)).inc()
-        self._seconds.labels(door, known).observe(seconds)
-        self._sent.labels(door).inc(sent)
+        return (
+            self._requests.labels(door, known, str(status)),
+            self._seconds.labels(door, known),
+            self._sent.labels(door),
+        )
 
     def collected(self, figures: dict[str, int]) -> None:
         """Keep the figures of a run of the collector."""
@@ -110,13 +123,36 @@ class Metrics:
 
 METRICS = web.AppKey("metrics", Metrics)
 
+
 _UNREAD = "UNKNOWN"  # aiohttp's method for what was no HTTP, such as a TLS greeting; it has no app
 
 
-class AccessLogger(AbstractAccessLogger):
-    """Counts every request and writes its line; aiohttp makes one and calls it at the end."""
+def _json_line(fields: Mapping[str, object]) -> bytes:
+    return msgspec.json.encode(fields)
 
-    _DOORS: ClassVar[dict[str, str]] = {"v2": "oci", "api": "appr", "cnr": "appr", "appr": "appr"}
+
+def _text_line(fields: Mapping[str, object]) -> bytes:
+    return " ".join(f"{name}={value!a}" for name, value in fields.items()).encode()
+
+
+_LINES: Mapping[str, Callable[[Mapping[str, object]], bytes]] = {
+    "json": _json_line,
+    "text": _text_line,
+}
+
+
+class AccessLogger(AbstractAccessLogger):
+    """Counts every request and writes its line; aiohttp makes one and calls it at each end.
+
+    *log_format* is ``json`` or ``text``. The lines of one turn of the loop are written together,
+    past the machinery of `logging`, which would cost as much as the request itself.
+    """
+
+    def __init__(self, logger: logging.Logger, log_format: str) -> None:
+        super().__init__(logger, log_format)
+        self._line = _LINES[log_format]
+        self._told = logger.isEnabledFor(logging.INFO)
+        self._waiting: list[bytes] = []
 
     @property
     def enabled(self) -> bool:
@@ -126,22 +162,32 @@ class AccessLogger(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Tell of *request*, answered in *time* seconds."""
         path = request.rel_url.raw_path
-        door = self._DOORS.get(path[1:].partition("/")[0], "other")
         sent = max(response.body_length, 0)
         metrics = None
         if isinstance(request, web.Request) and request.method != _UNREAD:
             metrics = request.app.get(METRICS)
         if metrics is not None:
+            door = _DOORS.get(path[1:].partition("/")[0], "other")
             metrics.request(door, request.method, response.status, sent, time)
-        if self.logger.isEnabledFor(logging.INFO):
-            fields = {
-                "method": request.method,
-                "path": path,
-                "status": response.status,
-                "sent": sent,
-                "seconds": round(time, 6),
-                "remote": request.remote,
-                "agent": request.headers.get("User-Agent", ""),
-                "request": request_id(request),
-            }
-            self.logger.info("request", extra={"fields": fields})
+        if not self._told:
+            return
+        fields = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "logger": ACCESS_LOG,
+            "method": request.method,
+            "path": path,
+            "status": response.status,
+            "sent": sent,
+            "seconds": round(time, 6),
+            "remote": request.remote,
+            "agent": request.headers.get("User-Agent", ""),
+            "request": request_id(request),
+        }
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._waiting.append(self._line(fields))
+
+    def _write(self) -> None:
+        lines, self._waiting = self._waiting, []
+        sys.stderr.buffer.write(b"\n".join(lines) + b"\n")
+        sys.stderr.buffer.flush()

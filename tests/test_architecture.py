@@ -63,7 +63,7 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
     **{
         name: (
             VALUES | PORTS | FACES | ROOTS | {"registry", "http"},
-            {"aiohttp", "click", "prometheus_client", "rich", "yaml"},
+            {"aiohttp", "click", "msgspec", "prometheus_client", "rich", "yaml"},
             "roots put the parts together; only here a driver is named",
         )
         for name in ROOTS - {"config"}
