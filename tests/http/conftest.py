@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from multidict import CIMultiDictProxy
-from yarl import URL
 
 from ociappr.access import OpenAccess
 from ociappr.blobstore.filesystem import FilesystemBlobs
@@ -24,55 +19,9 @@ from ociappr.distribution.handlers import DistributionAPI
 from ociappr.metadata.memory import MemoryMetadata
 from ociappr.metadata.sqlite import SQLiteMetadata
 from ociappr.registry import Registry, Settings
+from tests.http.client import Client
 
 Install = Callable[[web.Application], None]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer whose body was read."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        """The code of the first error, in the Distribution API's body."""
-        return str(json.loads(self.body)["errors"][0]["code"])
-
-    def json(self) -> object:
-        """Return the body's document."""
-        return json.loads(self.body)
-
-
-class Client:
-    """Sends requests exactly as they are written: no escaping, no decoding, no redirects."""
-
-    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
-        self._session = session
-        self.port = port
-
-    async def __call__(
-        self,
-        method: str,
-        target: str,
-        body: bytes | AsyncIterator[bytes] | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Send a request and return its answer; an iterator goes chunked."""
-        url = URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
-        async with self._session.request(
-            method, url, data=body, headers=headers, allow_redirects=False
-        ) as response:
-            return Answer(response.status, response.headers, await response.read())
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a plain connection to the server."""
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-
 Serve = Callable[[Install], Awaitable[Client]]
 
 
@@ -81,15 +30,21 @@ def settings() -> Settings:
     return Settings()
 
 
+@pytest.fixture(scope="session")
+def blobs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One directory of blobs for all tests: it takes long to make, and locators never repeat."""
+    return tmp_path_factory.mktemp("blobs")
+
+
 @pytest.fixture(params=["memory", "files"])
 async def registry(
-    request: pytest.FixtureRequest, tmp_path: Path, settings: Settings
+    request: pytest.FixtureRequest, tmp_path: Path, blobs_root: Path, settings: Settings
 ) -> AsyncIterator[Registry]:
     metadata: MemoryMetadata | SQLiteMetadata = MemoryMetadata()
     store: MemoryBlobs | FilesystemBlobs = MemoryBlobs()
     if request.param == "files":
         metadata = await SQLiteMetadata.open(tmp_path / "metadata.db")
-        store = await FilesystemBlobs.open(tmp_path / "blobs")
+        store = await FilesystemBlobs.open(blobs_root)
     yield await Registry.open(metadata, store, settings)
     await store.close()
     await metadata.close()
