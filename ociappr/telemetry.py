@@ -141,6 +141,12 @@ _LINES: Mapping[str, Callable[[Mapping[str, object]], bytes]] = {
 }
 
 
+def _sent(request: web.BaseRequest, response: web.StreamResponse) -> int:
+    """Return the bytes of the body; aiohttp does not count what went out with the headers."""
+    promised = 0 if request.method == "HEAD" else response.content_length or 0
+    return max(response.body_length, promised)
+
+
 class AccessLogger(AbstractAccessLogger):
     """Counts every request and writes its line; aiohttp makes one and calls it at each end.
 
@@ -162,7 +168,7 @@ class AccessLogger(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Tell of *request*, answered in *time* seconds."""
         path = request.rel_url.raw_path
-        sent = max(response.body_length, 0)
+        sent = _sent(request, response)
         metrics = None
         if isinstance(request, web.Request) and request.method != _UNREAD:
             metrics = request.app.get(METRICS)
