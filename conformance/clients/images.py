@@ -315,14 +315,14 @@ def read_layout(folder: Path) -> dict[str, bytes]:
     return blobs
 
 
-def write_context(folder: Path, message: str, *, base: str = "scratch") -> Path:
-    """Write a build context with a Dockerfile of two layers on `base`, and return its folder."""
+def write_context(folder: Path, message: str) -> Path:
+    """Write a build context whose Dockerfile makes two layers to `folder`, and return it."""
     folder.mkdir()
     for name, data in context_files(message).items():
         (folder / name).write_bytes(data)
         (folder / name).chmod(0o755)
     (folder / "Dockerfile").write_text(
-        f'FROM {base}\nCOPY noise /noise\nCOPY hello /hello\nCMD ["/hello"]\n'
+        'FROM scratch\nCOPY noise /noise\nCOPY hello /hello\nCMD ["/hello"]\n'
     )
     return folder
 
