@@ -298,6 +298,13 @@ async def test_the_log_stays_bounded(
 # strange files, closed stores
 
 
+async def test_its_files_are_private(store: SQLiteMetadata, path: Path) -> None:
+    await seed(store, b"a")
+    modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    suffixes = ("", ".lock", "-shm", "-wal")
+    assert modes == {f"{path.name}{suffix}": 0o600 for suffix in suffixes}
+
+
 async def test_a_newer_schema_is_refused(store: SQLiteMetadata, path: Path) -> None:
     await seed(store, b"a")
     await store.close()
