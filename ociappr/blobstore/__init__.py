@@ -5,8 +5,8 @@ Every driver must keep these promises; `tests/contracts/blobstore.py` is their t
 * There is no append. Each `stage` makes one new object; an upload is a list of them.
 * Every locator that `stage` or `promote` makes ends in a fresh nonce and is never used again, so an
   unlink, however late, can only hit bytes that nothing will ever name again.
-* What `stage` or `promote` returned, and what was reported as reached, survives crash and power loss
-  (in memory nothing does).
+* What `stage` or `promote` returned, and what was reported as reached, survives a crash and a
+  loss of power (in memory nothing does).
 * A promoted locator holds exactly the bytes of its digest, verified or joined from verified parts.
 * `delete` and failures of one object never touch another.
 """

@@ -1,8 +1,7 @@
 """Blobs as files of one volume: every object is one file, synced before anyone hears of it.
 
-`staging/` and `blobs/` must be on one volume, which several processes may share. What waits for a
-disk is in a thread, and such a call is waited for even when who asked is cancelled: a file is
-never closed under a system call.
+`staging/` and `blobs/` must be on one volume, which several processes may share. Blocks are written
+on the event loop, for the kernel takes them into memory; what waits for the disk is in a thread.
 """
 
 from __future__ import annotations
@@ -10,37 +9,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterator,
-    Sequence,
-)
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Self, TypeVar, TypeVarTuple
+from typing import Self
 
-from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators
-from ociappr.digest import Digest, verified
-from ociappr.errors import BlobUnknown, StoreFull, StoreUnavailable
+from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators, volume
+from ociappr.blobstore.blocks import in_blocks
+from ociappr.digest import Digest
+from ociappr.errors import BlobUnknown
 
-_T = TypeVar("_T")
-_Ts = TypeVarTuple("_Ts")
-
-_THREADS = 32  # they wait for the disk, and syncs that wait together share one journal commit
 _COPIED = 16 * 1024**2  # bytes copied per thread hop: a cancelled copy ends after so many
-_ALGORITHMS = ("sha256", "sha512")
-_DIRECTORIES = (
-    *(f"blobs/{algorithm}/{shard:02x}" for algorithm in _ALGORITHMS for shard in range(256)),
-    "staging",
-)
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EXDEV})
-_NO_RANGES = frozenset({errno.EXDEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL})
 
 
 class FilesystemBlobs:
@@ -53,7 +33,7 @@ class FilesystemBlobs:
         self._threaded = threaded
         self._checkpoint = checkpoint
         self._nonce = nonce
-        self._threads = _Threads()
+        self._threads = volume.Threads()
         self._links = True
 
     @classmethod
@@ -71,7 +51,7 @@ class FilesystemBlobs:
         bytes an object being written is synced and `reached` is told, beside the stream.
         """
         store = cls(root, threaded=threaded, checkpoint=checkpoint, nonce=nonce)
-        await store._threads.run(_make_directories, root)
+        await store._threads.run(volume.make_directories, root)
         return store
 
     async def stage(
@@ -85,7 +65,7 @@ class FilesystemBlobs:
         """Store *chunks* as one new file."""
         async with (
             self._new_file(upload, reached=reached) as file,
-            aclosing(_content(chunks, expected)) as blocks,
+            aclosing(in_blocks(chunks, expected)) as blocks,
         ):
             async for block in blocks:
                 await file.write(block)
@@ -96,7 +76,7 @@ class FilesystemBlobs:
             return await self.promote(upload, [part], expected), file.length
         finally:
             if not file.reported:
-                await _to_the_end(self.delete(file.locator))
+                await volume.to_the_end(self.delete(file.locator))
 
     async def promote(self, upload: UploadId, parts: Sequence[Part], digest: Digest) -> Locator:
         """Link the one closed part, or copy the recorded lengths, under the name of *digest*.
@@ -111,7 +91,7 @@ class FilesystemBlobs:
             for part in parts:
                 async with self._opened(part.locator) as (source, _):
                     await file.copy(source, part)
-        await self._threads.run(_publish, self.path(file.locator), target)
+        await self._threads.run(volume.publish, self.path(file.locator), target)
         return locator
 
     def cheap(self, parts: Sequence[Part], /) -> bool:
@@ -130,14 +110,14 @@ class FilesystemBlobs:
 
     async def delete(self, locator: Locator) -> None:
         """Unlink one file; if a power loss brings it back, it is nobody's, and swept."""
-        await self._threads.run(_unlink, self.path(locator))
+        await self._threads.run(volume.unlink, self.path(locator))
 
     async def walk(self, after: Locator | None = None) -> AsyncIterator[Stored]:
         """Yield the objects in the order of the locators' text, one directory in memory."""
         first = after.rpartition("/")[0] if after is not None else ""
-        for directory in _DIRECTORIES:
+        for directory in volume.DIRECTORIES:
             if directory >= first:
-                for stored in await self._threads.run(_listing, self._root, directory):
+                for stored in await self._threads.run(volume.listing, self._root, directory):
                     if after is None or stored.locator > after:
                         yield stored
 
@@ -169,7 +149,7 @@ class FilesystemBlobs:
             yield file
             await file.finish()
         except BaseException:
-            await _to_the_end(file.abandon())
+            await volume.to_the_end(file.abandon())
             raise
 
     @asynccontextmanager
@@ -177,7 +157,7 @@ class FilesystemBlobs:
         """Open a file for reading, and tell its descriptor and size."""
         path, opened = self.path(locator), list[int]()
         try:
-            size = await self._threads.run(_open, path, opened)
+            size = await self._threads.run(volume.open_for_reading, path, opened)
             yield opened[0], size
         finally:
             for descriptor in opened:
@@ -196,12 +176,12 @@ class FilesystemBlobs:
         """Name a closed part's file *target*, durably; return whether the volume let us."""
         path, opened = self.path(part.locator), list[int]()
         try:
-            if _open(path, opened) != part.length:
+            if volume.open_for_reading(path, opened) != part.length:
                 return False
             os.fsync(opened[0])
             os.link(path, target)
         except FileNotFoundError:
-            raise _gone(path) from None
+            raise volume.gone(path) from None
         except OSError as error:
             if error.errno not in _NO_LINKS | {errno.EMLINK}:
                 raise
@@ -210,7 +190,7 @@ class FilesystemBlobs:
         finally:
             for descriptor in opened:
                 os.close(descriptor)
-        _sync_directory(target.parent)
+        volume.sync_directory(target.parent)
         return True
 
 
@@ -219,7 +199,7 @@ class _NewFile:
 
     def __init__(
         self,
-        threads: _Threads,
+        threads: volume.Threads,
         locator: Locator,
         path: Path,
         *,
@@ -250,7 +230,7 @@ class _NewFile:
         if self._threaded:
             await self._threads.run(self._write, block)
         else:
-            with _translated():
+            with volume.translated():
                 self._write(block)
         await self._grow(len(block))
 
@@ -259,7 +239,7 @@ class _NewFile:
         offset = 0
         while offset < part.length:
             size = min(_COPIED, part.length - offset)
-            copied = await self._threads.run(_copy, source, self._opened[0], offset, size)
+            copied = await self._threads.run(volume.copy, source, self._opened[0], offset, size)
             if not copied:
                 raise BlobUnknown("a part has lost bytes", detail={"locator": part.locator})
             offset += copied
@@ -315,7 +295,7 @@ class _NewFile:
 
     def _sync_name(self) -> None:
         if not self._named:
-            _sync_directory(self._path.parent)
+            volume.sync_directory(self._path.parent)
             self._named = True
 
     def _finish(self) -> None:
@@ -327,145 +307,4 @@ class _NewFile:
         if self._opened:
             os.close(self._opened.pop())
         if self._created and not self.reported:
-            _unlink(self._path)
-
-
-class _Threads:
-    """Runs system calls that may wait for a disk."""
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
-
-    async def run(self, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-        """Return what *call* returns, waiting for its end even when cancelled meanwhile."""
-        loop = asyncio.get_running_loop()
-        with _translated():
-            return await _to_the_end(loop.run_in_executor(self._executor, call, *args))
-
-    async def close(self) -> None:
-        """Wait for what runs."""
-        await asyncio.to_thread(self._executor.shutdown)
-
-
-async def _to_the_end(work: Awaitable[_T]) -> _T:
-    """Wait for *work* even when cancelled meanwhile, and only then pass the cancellation on."""
-    future = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from future.exception()
-    return future.result()
-
-
-async def _content(
-    chunks: AsyncIterable[bytes], expected: Digest | None
-) -> AsyncGenerator[bytes, None]:
-    """Yield *chunks* as blocks, verified at the end if a digest is *expected*."""
-    async with aclosing(_cut(chunks)) as blocks:
-        async for block in blocks if expected is None else verified(blocks, expected):
-            yield block
-
-
-async def _cut(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """Cut *chunks* into blocks, and give the loop a turn between any two that fill one."""
-    moved = 0
-    async for chunk in chunks:
-        for start in range(0, len(chunk), BLOCK):
-            block = chunk if len(chunk) <= BLOCK else chunk[start : start + BLOCK]
-            moved += len(block)
-            if moved > BLOCK:
-                await asyncio.sleep(0)
-                moved = len(block)
-            yield block
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Raise the port's errors for those of system calls."""
-    try:
-        yield
-    except OSError as error:
-        raised = StoreFull if error.errno in _FULL else StoreUnavailable
-        raise raised(f"the blob store's volume: {error.strerror}") from error
-
-
-def _make_directories(root: Path) -> None:
-    """Make what is absent of the store's directories, durably."""
-    _make_directory(root)
-    parents = {parent for name in _DIRECTORIES for parent in Path(root, name).parents}
-    kept = sorted(parent for parent in parents if parent.is_relative_to(root))
-    for path in (*kept, *(root / name for name in _DIRECTORIES)):
-        path.mkdir(exist_ok=True)
-    for parent in kept:
-        _sync_directory(parent)
-
-
-def _make_directory(path: Path) -> None:
-    if not path.is_dir():
-        _make_directory(path.parent)
-        path.mkdir(exist_ok=True)
-        _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open(path: Path, opened: list[int]) -> int:
-    """Put the descriptor of *path* into *opened*, where a cancelled caller finds it too.
-
-    Returns the size; raises `BlobUnknown`.
-    """
-    try:
-        opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except FileNotFoundError:
-        raise _gone(path) from None
-    return os.fstat(opened[0]).st_size
-
-
-def _copy(source: int, target: int, offset: int, size: int) -> int:
-    """Append up to *size* bytes at *offset* of *source* to *target*; return how many."""
-    try:
-        return os.copy_file_range(source, target, size, offset)
-    except OSError as error:
-        if error.errno not in _NO_RANGES:
-            raise
-    return os.write(target, os.pread(source, min(size, BLOCK), offset))
-
-
-def _publish(private: Path, target: Path) -> None:
-    """Give a synced file that nobody else knows of the name *target*, durably."""
-    try:
-        private.rename(target)
-    except OSError:
-        _unlink(private)
-        raise
-    _sync_directory(target.parent)
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-def _listing(root: Path, directory: str) -> list[Stored]:
-    """Return the objects in one directory in order; files that are no objects are not ours."""
-    found: list[Stored] = []
-    with os.scandir(root / directory) as entries:
-        for entry in entries:
-            locator = Locator(f"{directory}/{entry.name}")
-            with suppress(BlobUnknown, FileNotFoundError):
-                upload, digest = locators.read(locator)
-                found.append(Stored(locator, upload, digest, entry.stat().st_size))
-    return sorted(found, key=lambda stored: stored.locator)
-
-
-def _gone(path: Path) -> BlobUnknown:
-    return BlobUnknown("the object is gone", detail={"locator": f"{path.parent.name}/{path.name}"})
+            volume.unlink(self._path)

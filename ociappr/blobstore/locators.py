@@ -17,6 +17,7 @@ from ociappr.errors import BlobUnknown
 Nonce = Callable[[], str]
 """Draws lower-case hex that was never drawn before and never will be again."""
 
+_UPLOAD = re.compile(r"[A-Za-z0-9._]+")
 _LOCATOR = re.compile(
     r"(?:staging/|blobs/(?:"
     r"(?P<sha256>sha256)/(?P<a>[0-9a-f]{2})/(?P<hex256>(?P=a)[0-9a-f]{62})|"
@@ -32,13 +33,13 @@ def nonce() -> str:
 
 def staged(upload: UploadId, fresh: str) -> Locator:
     """Return the locator of bytes that nobody has verified."""
-    return Locator(f"staging/{upload}-{fresh}")
+    return Locator(f"staging/{_tail(upload, fresh)}")
 
 
 def promoted(digest: Digest, upload: UploadId, fresh: str) -> Locator:
     """Return a locator of bytes that have *digest*."""
     directory = f"blobs/{digest.algorithm}/{digest.hex[:2]}"
-    return Locator(f"{directory}/{digest.hex}.{upload}-{fresh}")
+    return Locator(f"{directory}/{digest.hex}.{_tail(upload, fresh)}")
 
 
 def read(locator: str) -> tuple[UploadId, Digest | None]:
@@ -54,3 +55,9 @@ def read(locator: str) -> tuple[UploadId, Digest | None]:
     if hex_part is None:
         return upload, None
     return upload, Digest(found["sha256"] or found["sha512"], hex_part)
+
+
+def _tail(upload: UploadId, fresh: str) -> str:
+    if not _UPLOAD.fullmatch(upload):
+        raise ValueError(f"{upload!r} is no upload id")
+    return f"{upload}-{fresh}"

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequen
 from contextlib import aclosing, asynccontextmanager
 
 from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators
-from ociappr.digest import Digest, verified
+from ociappr.blobstore.blocks import in_blocks
+from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown
 
 
@@ -30,16 +31,15 @@ class MemoryBlobs:
     ) -> tuple[Locator, int]:
         """Store *chunks* as one new object."""
         locator = locators.staged(upload, self._nonce())
-        locators.read(locator)
         content, told, reported = bytearray(), 0, False
         self._objects[locator] = content
         try:
-            source = verified(chunks, expected) if expected else chunks
-            async for chunk in source:
-                content += chunk
-                if reached is not None and len(content) - told >= self._checkpoint:
-                    told, reported = len(content), True
-                    await reached(locator, told)
+            async with aclosing(in_blocks(chunks, expected)) as blocks:
+                async for block in blocks:
+                    content += block
+                    if reached is not None and len(content) - told >= self._checkpoint:
+                        told, reported = len(content), True
+                        await reached(locator, told)
         except BaseException:
             if not reported:
                 del self._objects[locator]
@@ -60,7 +60,6 @@ class MemoryBlobs:
                 raise BlobUnknown("a part has lost bytes", detail={"locator": part.locator})
             joined += content
         locator = locators.promoted(digest, upload, self._nonce())
-        locators.read(locator)
         self._objects[locator] = joined
         return locator
 
