@@ -29,6 +29,12 @@ Client = Callable[..., Ran]
 """A client with its standing options, run as `run` does: `docker("pull", reference)`."""
 
 
+@pytest.fixture
+def here(server: Server, repo: str) -> str:
+    """The repository of this test as most clients write it."""
+    return f"{server.host}/{repo}"
+
+
 @pytest.fixture(scope="session")
 def containerd(tool: Tool) -> Iterator[Path]:
     """A containerd without its Kubernetes half; the value is its socket."""
@@ -56,7 +62,6 @@ def dockerd(tool: Tool, containerd: Path) -> Iterator[Path]:
             f"--pidfile={folder}/pid",
             f"--data-root={folder}/data",
             f"--exec-root={folder}/exec",
-            "--storage-driver=vfs",
             "--iptables=false",
             "--ip6tables=false",
             "--bridge=none",
@@ -158,7 +163,16 @@ def _short_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        _unmount_below(folder)
         shutil.rmtree(folder)
+
+
+def _unmount_below(folder: Path) -> None:
+    """Undo what a daemon leaves mounted: dockerd keeps the network namespace of the host."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for path in reversed(mounted):
+        if Path(path).is_relative_to(folder):
+            subprocess.run(("umount", path), check=True)
 
 
 @contextmanager
