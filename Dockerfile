@@ -14,10 +14,10 @@ RUN /opt/ociappr/bin/pip install --no-deps --no-build-isolation --no-index . \
     && /opt/ociappr/bin/pip uninstall --yes setuptools pip
 
 FROM ${BASE}
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin ociappr \
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin ociappr \
     && install --directory --owner=ociappr --group=ociappr /data
 COPY --from=build /opt/ociappr /opt/ociappr
-ENV PATH=/opt/ociappr/bin:$PATH \
+ENV PATH=/opt/ociappr/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     OCIAPPR_SERVER__LISTEN=0.0.0.0:5000
 # the default data directory is ./data

@@ -20,6 +20,7 @@ from typing import Protocol
 HERE = Path(__file__).parent
 INSTALLER = "python conformance/tools/install.py"
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+UNNEEDED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -168,11 +169,13 @@ class Root:
             TOOLS["debootstrap"].install()
         self.folder.mkdir(parents=True, exist_ok=True)
         packages = f"--include={','.join(self.packages)}"
+        archive = str(self.folder / "base.tar")
         with tempfile.TemporaryDirectory() as root:
             _call("debootstrap", "--variant=minbase", packages, self.suite, root)
             shutil.copy(CERTIFICATES, root + str(CERTIFICATES))
-            target = self.folder / "base.tar"
-            _call("tar", "-c", "-f", str(target), "--exclude=./var/cache/apt/*", "-C", root, ".")
+            Path(root).chmod(0o755)  # it becomes the container's "/", which all users must enter
+            unneeded = [f"--exclude=./{path}/*" for path in UNNEEDED]
+            _call("tar", "-c", "-f", archive, *unneeded, "-C", root, ".")
         (self.folder / ".done").touch()
 
 
