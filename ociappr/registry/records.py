@@ -79,7 +79,7 @@ class FormatRecord(msgspec.Struct, frozen=True, omit_defaults=True):
             manifest=str(manifest),
             layer=str(package.content.digest),
             size=package.content.size,
-            created=package.created or pushed,
+            created=_instant(package.created) or pushed,
             content=str(package.content_digest or ""),
         )
 
@@ -172,3 +172,12 @@ def stamp(moment: datetime) -> str:
 def moment(text: str) -> datetime:
     """Return the moment that `stamp` wrote."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def _instant(text: str) -> str:
+    """Return the moment that a pusher wrote as `stamp` would, or "" if it cannot be read."""
+    try:
+        given = datetime.fromisoformat(text)
+        return stamp(given if given.tzinfo is not None else given.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return ""
