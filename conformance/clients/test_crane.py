@@ -22,12 +22,6 @@ def crane(run: Run, tool: Tool) -> Client:
     return partial(run, tool("crane"))
 
 
-@pytest.fixture
-def here(server: Server, repo: str) -> str:
-    """The repository of this test as crane names it."""
-    return f"{server.host}/{repo}"
-
-
 def write_tar(path: Path, **files: bytes) -> Path:
     path.write_bytes(images.tar(files))
     return path

@@ -34,12 +34,6 @@ def oras(run: Run, tool: Tool, files: Path) -> Client:
     return partial(run, tool("oras"), cwd=files)
 
 
-@pytest.fixture
-def here(server: Server, repo: str) -> str:
-    """The repository of this test as oras names it."""
-    return f"{server.host}/{repo}"
-
-
 def push(oras: Client, reference: str, *words: str) -> str:
     """Push with oras and return the digest that it printed."""
     printed = oras("push", "--plain-http", "--format", "json", reference, *words).stdout

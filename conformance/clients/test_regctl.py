@@ -31,12 +31,6 @@ def regctl(run: Run, tool: Tool, server: Server) -> Client:
 
 
 @pytest.fixture
-def here(server: Server, repo: str) -> str:
-    """The repository of this test as regctl names it."""
-    return f"{server.host}/{repo}"
-
-
-@pytest.fixture
 def peer(tool: Tool, tmp_path: Path) -> Iterator[Server]:
     """CNCF distribution: a registry of another make, which has no referrers API."""
     host = f"127.0.0.1:{free_port()}"
