@@ -320,7 +320,9 @@ def _fields(query: str) -> list[tuple[str, str]]:
     if not query.isascii():
         raise RequestInvalid("the query is not ASCII", hint="escape other characters with %")
     try:
-        return parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS)
+        # a plus means itself (RFC 3986), as people write it in media types; no value has spaces
+        literal = query.replace("+", "%2B")
+        return parse_qsl(literal, keep_blank_values=True, max_num_fields=_FIELDS)
     except ValueError:
         raise RequestInvalid(f"the query has more than {_FIELDS} fields") from None
 

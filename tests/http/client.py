@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
+import pytest
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -15,6 +17,9 @@ from ociappr.descriptor import EMPTY, EMPTY_BYTES, Descriptor
 from ociappr.digest import Digest
 from ociappr.manifest import encode
 from ociappr.media import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+
+on_both_stores = pytest.mark.parametrize("registry", ["memory", "files"], indirect=True)
+"""Marks a test that is to run over memory and over SQLite and files."""
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 
@@ -53,9 +58,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send a request and return its answer; an iterator goes chunked."""
+        data = io.BytesIO(body) if isinstance(body, bytes) else body
         url = URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
         async with self._session.request(
-            method, url, data=body, headers=headers, allow_redirects=False
+            method, url, data=data, headers=headers, allow_redirects=False
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 

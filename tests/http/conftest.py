@@ -36,13 +36,14 @@ def blobs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("blobs")
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture
 async def registry(
     request: pytest.FixtureRequest, tmp_path: Path, blobs_root: Path, settings: Settings
 ) -> AsyncIterator[Registry]:
+    """A registry in memory, or on files too where a test is marked `on_both_stores`."""
     metadata: MemoryMetadata | SQLiteMetadata = MemoryMetadata()
     store: MemoryBlobs | FilesystemBlobs = MemoryBlobs()
-    if request.param == "files":
+    if getattr(request, "param", "memory") == "files":
         metadata = await SQLiteMetadata.open(tmp_path / "metadata.db")
         store = await FilesystemBlobs.open(blobs_root)
     yield await Registry.open(metadata, store, settings)

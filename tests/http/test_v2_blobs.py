@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 
 import pytest
 
 from ociappr.digest import Digest
 from ociappr.registry import Registry
-from tests.http.client import Client, push_blob
+from tests.http.client import Client, on_both_stores, push_blob
 
 SMALL = b"small enough to lie in the metadata"
 LARGE = bytes(range(256)) * 400
@@ -18,6 +19,7 @@ def data(request: pytest.FixtureRequest) -> bytes:
     return bytes(request.param)
 
 
+@on_both_stores
 async def test_a_blob_comes_back_as_it_went(v2: Client, data: bytes) -> None:
     digest = await push_blob(v2, "a/b", data)
     answer = await v2("GET", f"/v2/a/b/blobs/{digest}")
@@ -32,6 +34,7 @@ async def test_a_blob_comes_back_as_it_went(v2: Client, data: bytes) -> None:
     assert "Last-Modified" not in answer.headers
 
 
+@on_both_stores
 async def test_head_tells_the_same_without_a_body(v2: Client, data: bytes) -> None:
     digest = await push_blob(v2, "a/b", data)
     got, head = [await v2(method, f"/v2/a/b/blobs/{digest}") for method in ("GET", "HEAD")]
@@ -42,6 +45,7 @@ async def test_head_tells_the_same_without_a_body(v2: Client, data: bytes) -> No
     }
 
 
+@on_both_stores
 async def test_an_empty_blob_has_its_length_told(v2: Client) -> None:
     digest = await push_blob(v2, "a/b", b"")
     for method in ("GET", "HEAD"):
@@ -58,6 +62,7 @@ async def test_nothing_is_compressed_whatever_a_client_accepts(v2: Client, data:
     assert "Content-Encoding" not in answer.headers
 
 
+@on_both_stores
 async def test_sha512_is_as_good(v2: Client) -> None:
     digest = Digest.of(LARGE, algorithm="sha512")
     pushed = await v2("POST", f"/v2/a/b/blobs/uploads/?digest={digest}", LARGE)
@@ -94,6 +99,7 @@ async def test_what_a_client_does_not_hold_is_sent(v2: Client) -> None:
     assert (answer.status, answer.body) == (200, SMALL)
 
 
+@on_both_stores
 @pytest.mark.parametrize(
     ("text", "start", "stop"),
     [
@@ -162,6 +168,7 @@ async def test_head_knows_no_ranges(v2: Client) -> None:
     assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(LARGE)))
 
 
+@on_both_stores
 async def test_deleting_takes_the_blob_out_and_a_push_brings_it_back(
     v2: Client, data: bytes
 ) -> None:
@@ -174,6 +181,7 @@ async def test_deleting_takes_the_blob_out_and_a_push_brings_it_back(
     assert (await v2("GET", path)).body == data
 
 
+@on_both_stores
 async def test_bytes_that_vanished_before_the_first_one_are_a_404(
     v2: Client, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,11 +199,12 @@ async def test_bytes_that_vanished_before_the_first_one_are_a_404(
     assert (answer.status, answer.code) == (404, "BLOB_UNKNOWN")
 
 
+@on_both_stores
 async def test_a_large_blob_streams_through_both_ways(v2: Client) -> None:
     block, count = bytes(65536), 320
     digest = Digest("sha256", hashlib.sha256(block * count).hexdigest())
 
-    async def blocks():  # type: ignore[no-untyped-def] # noqa: ANN202
+    async def blocks() -> AsyncIterator[bytes]:
         for _ in range(count):
             yield block
 

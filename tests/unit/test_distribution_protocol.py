@@ -154,6 +154,11 @@ def test_the_table_has_every_operation() -> None:
         ("GET", "/v2/_catalog?n=10001", ListRepositories(PAGE_LIMIT)),
         ("GET", f"/v2/library/busybox/referrers/{D}?artifactType=", ListReferrers(N, D)),
         (
+            "GET",
+            f"/v2/library/busybox/referrers/{D}?artifactType=a+b",
+            ListReferrers(N, D, ("a+b",)),
+        ),
+        (
             "PUT",
             f"/v2/library/busybox/manifests/{D}?tag=a&tag=a",
             PutManifest(Reference(N, D), "", (Tag("a"),)),
