@@ -17,6 +17,8 @@ from ociappr import __version__, stores
 from ociappr.access import OpenAccess
 from ociappr.appr_api.application import install as install_appr
 from ociappr.appr_api.handlers import ApprAPI, Limits
+from ociappr.appr_api.application import install as install_appr
+from ociappr.appr_api.handlers import ApprAPI, Limits
 from ociappr.config import Config, sparse
 from ociappr.distribution.application import install as install_distribution
 from ociappr.distribution.handlers import DistributionAPI
@@ -108,9 +110,16 @@ def application(config: Config, registry: Registry, health: Health) -> web.Appli
         stall=stall,
     )
     install_appr(app, ApprAPI(registry, access, limits=limits))
+    limits = Limits(
+        body=config.appr.body,
+        unpacked=config.appr.unpacked,
+        decodes=config.appr.decodes,
+        stall=stall,
+    )
     app.router.add_get("/livez", health.live)
     app.router.add_get("/readyz", health.ready)
     app.router.add_get("/metrics", health.metrics)
+    install_appr(app, ApprAPI(registry, access, limits=limits))
     return app
 
 
