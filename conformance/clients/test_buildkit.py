@@ -21,11 +21,11 @@ CACHES = {
 
 
 def test_an_image_is_built_and_pushed(
-    buildctl: Client, server: Server, repo: str, tmp_path: Path
+    buildctl: Client, server: Server, repo: str, here: str, tmp_path: Path
 ) -> None:
     context = images.write_context(tmp_path / "context", repo)
     told = tmp_path / "told.json"
-    image = f"type=image,name={server.host}/{repo}:built,push=true"
+    image = f"type=image,name={here}:built,push=true"
     build(buildctl, context, f"--output={image}", f"--metadata-file={told}")
     stored = images.read_image(server, repo, "built")
     assert stored.manifest.digest == json.loads(told.read_text())["containerimage.digest"]
@@ -34,15 +34,15 @@ def test_an_image_is_built_and_pushed(
 
 @pytest.mark.parametrize("kind", [images.OCI, images.DOCKER], ids=["oci", "docker"])
 def test_an_image_is_built_on_another(
-    buildctl: Client, server: Server, repo: str, tmp_path: Path, kind: images.Format
+    buildctl: Client, server: Server, repo: str, here: str, tmp_path: Path, kind: images.Format
 ) -> None:
     both = images.build_index(repo, kind=kind)
     images.push(server, repo, "base", both)
-    base = f"{server.host}/{repo}:base"
+    base = f"{here}:base"
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(f"FROM {base}\nCOPY Dockerfile /recipe\n")
-    image = f"type=image,name={server.host}/{repo}:built,push=true"
+    image = f"type=image,name={here}:built,push=true"
     build(buildctl, context, f"--output={image}")
     built, below = images.read_image(server, repo, "built"), both.of(images.HOST)
     assert built.diff_ids[:2] == below.diff_ids
@@ -52,11 +52,11 @@ def test_an_image_is_built_on_another(
 
 @pytest.mark.parametrize("form", CACHES)
 def test_a_cache_is_kept_in_the_registry(
-    buildctl: Client, server: Server, repo: str, tmp_path: Path, form: str
+    buildctl: Client, server: Server, repo: str, here: str, tmp_path: Path, form: str
 ) -> None:
     options, media_type = CACHES[form]
     context = images.write_context(tmp_path / "context", repo)
-    cache = f"type=registry,ref={server.host}/{repo}:cache"
+    cache = f"type=registry,ref={here}:cache"
     first = build(buildctl, context, f"--export-cache={cache},mode=max,{options}")
     assert "CACHED" not in first
     layers = layers_of_cache(server, repo, media_type)

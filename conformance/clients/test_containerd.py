@@ -18,11 +18,11 @@ NATIVE = "--snapshotter=native"
 
 @BOTH_FORMATS
 def test_all_platforms_are_fetched(
-    ctr: Client, server: Server, repo: str, tmp_path: Path, kind: images.Format
+    ctr: Client, server: Server, repo: str, here: str, tmp_path: Path, kind: images.Format
 ) -> None:
     both = images.build_index(repo, kind=kind)
     images.push(server, repo, "both", both)
-    reference = f"{server.host}/{repo}:both"
+    reference = f"{here}:both"
     ctr("content", "fetch", "--plain-http", "--all-platforms", reference)
     exported = tmp_path / "exported.tar"
     ctr("images", "export", "--all-platforms", str(exported), reference)
@@ -31,11 +31,11 @@ def test_all_platforms_are_fetched(
 
 @BOTH_FORMATS
 def test_an_index_is_pushed_to_another_repository(
-    ctr: Client, server: Server, repo: str, kind: images.Format
+    ctr: Client, server: Server, repo: str, here: str, kind: images.Format
 ) -> None:
     both = images.build_index(repo, kind=kind)
     images.push(server, repo, "both", both)
-    source, target = f"{server.host}/{repo}:both", f"{server.host}/{repo}-copy:pushed"
+    source, target = f"{here}:both", f"{here}-copy:pushed"
     ctr("content", "fetch", "--plain-http", "--all-platforms", source)
     ctr("images", "tag", source, target)
     ctr("images", "push", "--plain-http", target)
@@ -43,7 +43,7 @@ def test_an_index_is_pushed_to_another_repository(
 
 
 def test_an_image_of_a_file_is_pushed(
-    ctr: Client, server: Server, repo: str, tmp_path: Path
+    ctr: Client, server: Server, repo: str, here: str, tmp_path: Path
 ) -> None:
     both = images.build_index(repo)
     layout = images.write_layout(tmp_path / "layout", {"both": both})
@@ -51,20 +51,18 @@ def test_an_image_of_a_file_is_pushed(
     with tarfile.open(archive, "w") as packed:
         for path in sorted(layout.iterdir()):
             packed.add(path, path.name)
-    name = f"{server.host}/{repo}"
-    ctr("images", "import", "--all-platforms", "--no-unpack", f"--base-name={name}", str(archive))
-    ctr("images", "push", "--plain-http", f"{name}:both")
+    ctr("images", "import", "--all-platforms", "--no-unpack", f"--base-name={here}", str(archive))
+    ctr("images", "push", "--plain-http", f"{here}:both")
     assert images.read(server, repo, "both") == both
 
 
 @pytest.mark.parametrize("by", ["tag", "digest"])
 def test_an_index_is_pulled_and_its_program_run(
-    ctr: Client, server: Server, repo: str, by: str
+    ctr: Client, server: Server, repo: str, here: str, by: str
 ) -> None:
     both = images.build_index(repo)
     images.push(server, repo, "both", both)
-    name = f"{server.host}/{repo}"
-    reference = f"{name}:both" if by == "tag" else f"{name}@{both.manifest.digest}"
+    reference = f"{here}:both" if by == "tag" else f"{here}@{both.manifest.digest}"
     ctr("images", "pull", "--plain-http", NATIVE, reference)
     listed = ctr("images", "list", f"name=={reference}").stdout.splitlines()[1].split()
     assert listed[:3] == [reference, both.manifest.media_type, both.manifest.digest]
@@ -76,11 +74,11 @@ def test_an_index_is_pulled_and_its_program_run(
     assert ctr("run", "--rm", NATIVE, reference, "once").stdout == f"{repo} on {images.HOST}\n"
 
 
-def test_an_absent_tag_is_told_as_such(ctr: Client, server: Server, repo: str) -> None:
+def test_an_absent_tag_is_told_as_such(ctr: Client, server: Server, repo: str, here: str) -> None:
     images.push(server, repo, "present", images.build(repo))
     pull = ("images", "pull", "--plain-http", NATIVE)
-    told = ctr(*pull, f"{server.host}/{repo}:absent", fails=True).stderr
-    assert f"{server.host}/{repo}:absent: not found" in told
+    told = ctr(*pull, f"{here}:absent", fails=True).stderr
+    assert f"{here}:absent: not found" in told
 
 
 def blobs(archive: Path) -> dict[str, bytes]:

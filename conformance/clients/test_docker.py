@@ -17,9 +17,9 @@ BOTH_FORMATS = pytest.mark.parametrize("kind", [images.OCI, images.DOCKER], ids=
 
 
 @pytest.fixture
-def built(docker: Client, server: Server, repo: str, tmp_path: Path) -> str:
+def built(docker: Client, repo: str, here: str, tmp_path: Path) -> str:
     """The reference of an image that docker built, and whose program prints the repository."""
-    reference = f"{server.host}/{repo}:built"
+    reference = f"{here}:built"
     docker("build", "-t", reference, images.write_context(tmp_path / "context", repo))
     return reference
 
@@ -52,10 +52,10 @@ def test_a_built_image_comes_back_from_the_registry(
 
 
 def test_a_second_tag_uploads_nothing(
-    docker: Client, server: Server, repo: str, built: str
+    docker: Client, server: Server, repo: str, here: str, built: str
 ) -> None:
     first = push(docker, built)
-    again = f"{server.host}/{repo}:again"
+    again = f"{here}:again"
     docker("tag", built, again)
     output = docker("push", again).stdout
     assert output.count("Layer already exists") == 2
@@ -75,27 +75,26 @@ def test_a_second_repository_mounts_the_layers(
 
 
 def test_a_manifest_list_names_both_architectures(
-    docker: Client, server: Server, repo: str, two: images.Index
+    docker: Client, server: Server, repo: str, here: str, two: images.Index
 ) -> None:
-    name = f"{server.host}/{repo}"
-    sources = [f"{name}:{image.architecture}" for image in two.images]
-    docker("manifest", "create", "--insecure", f"{name}:both", *sources)
-    digest = docker("manifest", "push", "--insecure", f"{name}:both").stdout.split()[-1]
+    sources = [f"{here}:{image.architecture}" for image in two.images]
+    docker("manifest", "create", "--insecure", f"{here}:both", *sources)
+    digest = docker("manifest", "push", "--insecure", f"{here}:both").stdout.split()[-1]
     stored = images.read_index(server, repo, "both")
     assert stored.manifest.digest == digest
     assert stored.manifest.media_type == images.DOCKER.index
     assert stored.images == two.images
-    shown = docker("manifest", "inspect", "--insecure", f"{name}@{digest}").stdout
+    shown = docker("manifest", "inspect", "--insecure", f"{here}@{digest}").stdout
     assert json.loads(shown) == json.loads(stored.manifest.data)
 
 
 @BOTH_FORMATS
 def test_an_index_is_pulled_for_the_architecture_asked_for(
-    docker: Client, server: Server, repo: str, kind: images.Format
+    docker: Client, server: Server, repo: str, here: str, kind: images.Format
 ) -> None:
     both = images.build_index(repo, kind=kind)
     images.push(server, repo, "both", both)
-    reference = f"{server.host}/{repo}:both"
+    reference = f"{here}:both"
     for architecture in (images.OTHER, images.HOST):
         output = docker("pull", "--platform", f"linux/{architecture}", reference).stdout
         assert f"Digest: {both.manifest.digest}\n" in output
@@ -107,12 +106,12 @@ def test_an_index_is_pulled_for_the_architecture_asked_for(
 
 @BOTH_FORMATS
 def test_an_image_is_pulled_by_digest(
-    docker: Client, server: Server, repo: str, kind: images.Format
+    docker: Client, server: Server, repo: str, here: str, kind: images.Format
 ) -> None:
     image = images.build(repo, kind=kind)
     images.push(server, repo, "pushed", image)
     images.push(server, repo, "pushed", images.build(f"not {repo}", kind=kind))
-    reference = f"{server.host}/{repo}@{image.manifest.digest}"
+    reference = f"{here}@{image.manifest.digest}"
     docker("pull", reference)
     pulled = inspect(docker, reference)
     assert pulled["Id"] == image.config.digest
@@ -121,22 +120,23 @@ def test_an_image_is_pulled_by_digest(
 
 
 def test_all_tags_are_pulled_at_once(
-    docker: Client, server: Server, repo: str, two: images.Index
+    docker: Client, server: Server, repo: str, here: str, two: images.Index
 ) -> None:
     image = two.of(images.HOST)
     images.push(server, repo, "again", image)
-    name = f"{server.host}/{repo}"
-    docker("pull", "--all-tags", name)
-    listed = docker("images", "--no-trunc", "--format={{.Tag}} {{.ID}}", name).stdout
+    docker("pull", "--all-tags", here)
+    listed = docker("images", "--no-trunc", "--format={{.Tag}} {{.ID}}", here).stdout
     expected = {part.architecture: part.config.digest for part in two.images}
     assert dict(line.split() for line in listed.splitlines()) == expected | {
         "again": image.config.digest
     }
 
 
-def test_an_absent_tag_is_told_as_such(docker: Client, server: Server, repo: str) -> None:
+def test_an_absent_tag_is_told_as_such(
+    docker: Client, server: Server, repo: str, here: str
+) -> None:
     images.push(server, repo, "present", images.build(repo))
-    reference = f"{server.host}/{repo}:absent"
+    reference = f"{here}:absent"
     assert "manifest unknown" in docker("pull", reference, fails=True).stderr
     assert wire.tags(server, repo) == ["present"]
 

@@ -26,9 +26,9 @@ def client(name: str, request: pytest.FixtureRequest) -> Client:
 
 
 @pytest.fixture
-def reference(server: Server, repo: str) -> str:
+def reference(here: str) -> str:
     """A tag of the test's repository."""
-    return f"{server.host}/{repo}:tag"
+    return f"{here}:tag"
 
 
 @BOTH_FORMATS
@@ -62,14 +62,14 @@ def test_a_built_image_comes_back_from_the_registry(
 @BOTH_FORMATS
 @BOTH_CLIENTS
 def test_a_manifest_list_is_pushed_with_all_its_images(
-    client: Client, server: Server, repo: str, reference: str, form: str
+    client: Client, server: Server, repo: str, here: str, reference: str, form: str
 ) -> None:
     both = images.build_index(repo, kind=FORMATS[form])
     for image in both.images:
         images.push(server, repo, image.architecture, image)
     client("manifest", "create", "local")
     for image in both.images:
-        source = f"docker://{server.host}/{repo}:{image.architecture}"
+        source = f"docker://{here}:{image.architecture}"
         client("manifest", "add", "local", source)
     target = f"docker://{reference.replace(repo, f'{repo}-list')}"
     client("manifest", "push", "--all", f"--format={form}", "local", target)
@@ -95,30 +95,32 @@ def test_the_image_of_the_other_architecture_is_pulled(
     assert printed(podman, reference) == f"{repo} on {images.HOST}"
 
 
-def test_an_image_is_pulled_by_digest(podman: Client, server: Server, repo: str) -> None:
+def test_an_image_is_pulled_by_digest(podman: Client, server: Server, repo: str, here: str) -> None:
     image = images.build(repo)
     images.push(server, repo, "tag", image)
     images.push(server, repo, "tag", images.build(f"not {repo}"))
-    reference = f"{server.host}/{repo}@{image.manifest.digest}"
+    reference = f"{here}@{image.manifest.digest}"
     podman("pull", reference)
     assert printed(podman, reference) == repo
 
 
-def test_tags_are_searched(podman: Client, server: Server, repo: str) -> None:
+def test_tags_are_searched(podman: Client, server: Server, repo: str, here: str) -> None:
     image = images.build(repo)
     names = sorted(f"v1.{number}" for number in range(30))
     for name in names:
         images.push(server, repo, name, image)
     words = ("search", "--list-tags", "--limit=100", "--format=json")
-    found = json.loads(podman(*words, f"{server.host}/{repo}").stdout)
-    assert found == [{"Name": f"{server.host}/{repo}", "Tags": names}]
+    found = json.loads(podman(*words, here).stdout)
+    assert found == [{"Name": here, "Tags": names}]
     assert wire.tags(server, repo) == names
 
 
 @BOTH_CLIENTS
-def test_an_absent_tag_is_told_as_such(client: Client, server: Server, repo: str) -> None:
+def test_an_absent_tag_is_told_as_such(
+    client: Client, server: Server, repo: str, here: str
+) -> None:
     images.push(server, repo, "present", images.build(repo))
-    told = client("pull", f"{server.host}/{repo}:absent", fails=True).stderr
+    told = client("pull", f"{here}:absent", fails=True).stderr
     assert "manifest unknown" in told
 
 

@@ -17,9 +17,9 @@ ZSTD = b"\x28\xb5\x2f\xfd"  # the first bytes of every zstd frame
 
 
 @pytest.fixture
-def registry(server: Server, repo: str) -> str:
+def registry(here: str) -> str:
     """How skopeo names the test's repository."""
-    return f"docker://{server.host}/{repo}"
+    return f"docker://{here}"
 
 
 def test_a_layout_goes_to_the_registry_and_back(
@@ -123,18 +123,20 @@ def test_an_absent_tag_is_told_as_such(
     assert "manifest unknown" in skopeo("inspect", f"{registry}:absent", fails=True).stderr
 
 
-def test_tags_are_listed(skopeo: Client, server: Server, repo: str, registry: str) -> None:
+def test_tags_are_listed(
+    skopeo: Client, server: Server, repo: str, here: str, registry: str
+) -> None:
     image = images.build(repo)
     names = sorted(f"v1.{number}" for number in range(30))
     for name in names:
         images.push(server, repo, name, image)
     listed = json.loads(skopeo("list-tags", registry).stdout)
-    assert listed == {"Repository": f"{server.host}/{repo}", "Tags": names}
+    assert listed == {"Repository": here, "Tags": names}
     assert wire.tags(server, repo) == names
 
 
 def test_a_repository_is_synced_through_a_directory(
-    skopeo: Client, server: Server, repo: str, tmp_path: Path
+    skopeo: Client, server: Server, repo: str, here: str, tmp_path: Path
 ) -> None:
     tagged: dict[str, images.Image | images.Index] = {
         "both": images.build_index(repo),
@@ -145,7 +147,7 @@ def test_a_repository_is_synced_through_a_directory(
         images.push(server, repo, tag, image)
     folder = tmp_path / "synced"
     folder.mkdir()
-    skopeo("sync", "--all", "--src=docker", "--dest=dir", f"{server.host}/{repo}", str(folder))
+    skopeo("sync", "--all", "--src=docker", "--dest=dir", here, str(folder))
     name = repo.rpartition("/")[2]
     for tag, image in tagged.items():
         assert set(images.contents(image).values()) <= set(files(folder / f"{name}:{tag}").values())
@@ -156,12 +158,14 @@ def test_a_repository_is_synced_through_a_directory(
         assert images.read(server, f"{target}/{name}", tag) == image
 
 
-def test_a_repository_is_synced_to_another(skopeo: Client, server: Server, repo: str) -> None:
+def test_a_repository_is_synced_to_another(
+    skopeo: Client, server: Server, repo: str, here: str
+) -> None:
     both = images.build_index(repo)
     images.push(server, repo, "both", both)
     images.push(server, repo, "again", both)
-    source, target = f"{server.host}/{repo}", f"{server.host}/{repo}-synced"
-    skopeo("sync", "--all", "--src=docker", "--dest=docker", source, target)
+    target = f"{here}-synced"
+    skopeo("sync", "--all", "--src=docker", "--dest=docker", here, target)
     synced = f"{repo}-synced/{repo.rpartition('/')[2]}"
     assert wire.tags(server, synced) == ["again", "both"]
     assert images.read(server, synced, "both") == images.read(server, synced, "again") == both
