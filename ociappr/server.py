@@ -17,8 +17,6 @@ from ociappr import __version__, stores
 from ociappr.access import OpenAccess
 from ociappr.appr_api.application import install as install_appr
 from ociappr.appr_api.handlers import ApprAPI, Limits
-from ociappr.appr_api.application import install as install_appr
-from ociappr.appr_api.handlers import ApprAPI, Limits
 from ociappr.config import Config, sparse
 from ociappr.distribution.application import install as install_distribution
 from ociappr.distribution.handlers import DistributionAPI
