@@ -158,8 +158,9 @@ def _blob(parameters: Parameters) -> bytes:
 
 
 def _force(parameters: Parameters) -> bool:
-    """Tell whether to force: the text ``true`` as ever, and what any reader takes it for."""
-    return _plain(parameters.get("force")) in ("true", True)
+    """Tell whether to force: the text ``true`` as ever, or the word of JSON."""
+    value = _plain(parameters.get("force"))
+    return value is True or value == "true"
 
 
 def _json(value: str | msgspec.Raw | None) -> str | None:

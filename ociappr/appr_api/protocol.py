@@ -261,6 +261,8 @@ def construct(operation: Operation) -> tuple[str, str]:
 
 def _segments(raw_path: str) -> list[str]:
     """Return the decoded segments behind the prefix."""
+    if not raw_path.startswith("/"):
+        raise RouteUnknown("a path begins with a slash")
     try:
         segments = [unquote(raw, errors="strict") for raw in raw_path.split("/")[1:]]
     except UnicodeDecodeError:

@@ -24,6 +24,9 @@ API_VERSION = "0.7.4"
 VERSION = {"appr-api": API_VERSION, "cnr-api": API_VERSION}
 STATUS_OK = {"status": "ok"}
 
+_PREFIX = "/" + PREFIXES[0]
+_CLIENTS = ("appr", "cnr")  # names of the tag that clients look for, the second before 0.5
+
 
 def encode(document: object) -> bytes:
     """Return *document* as JSON."""
@@ -89,16 +92,15 @@ def deleted_channel(package: PackageName, name: str) -> dict[str, object]:
 
 def well_known() -> dict[str, object]:
     """Return the discovery document: with the keys of the draft's schema, and of its example."""
-    prefix = f"/{PREFIXES[0]}"
-    return {"version": "1", "uri_prefix": prefix, "prefix": prefix}
+    return {"version": "1", "uri_prefix": _PREFIX, "prefix": _PREFIX}
 
 
 def home(origin: str) -> bytes:
-    """Return the page whose tags tell clients (`appr-discovery`) where packages are pulled."""
+    """Return the page whose tags tell clients (``?appr-discovery=1``) where packages are pulled."""
     host = origin.partition("://")[2]
-    path = f"/{PREFIXES[0]}/api/v1/packages/{{name}}/{{version}}/{{media_type}}/pull"
+    path = f"{_PREFIX}/api/v1/packages/{{name}}/{{version}}/{{media_type}}/pull"
     content = html.escape(f"{host}/{{name}} {origin}{path}")
-    tags = "\n".join(f'<meta name="{name}-package" content="{content}">' for name in PREFIXES[::-1])
+    tags = "\n".join(f'<meta name="{one}-package" content="{content}">' for one in _CLIENTS)
     return f"<!DOCTYPE html>\n<title>ociappr</title>\n{tags}\n".encode()
 
 

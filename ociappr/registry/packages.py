@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 
 from ociappr.digest import ContentDigest, Digest
@@ -224,8 +225,8 @@ class Packages:
             name, record = entry.key[len(prefix) :].decode(), decode(TagRecord, entry.value)
             if record.kind is TagKind.CHANNEL:
                 content.channels[name] = record
-            elif (published := _published(Tag(name), record)) is not None:
-                content.releases[published.release] = published
+            elif (found := await self._published(package, Tag(name), record)) is not None:
+                content.releases[found.release] = found
         return content
 
     async def require(self, package: PackageName, content: Content, asked: str) -> None:
@@ -246,7 +247,25 @@ class Packages:
         except ReleaseInvalid:
             return None
         record = await self._tags.read(package.repository, tag)
-        return _published(tag, record) if record is not None else None
+        return await self._published(package, tag, record) if record is not None else None
+
+    async def _published(
+        self, package: PackageName, tag: Tag, record: TagRecord
+    ) -> Published | None:
+        """Return the release that a tag is; of several packages of one format the first counts.
+
+        A package of an index lives no longer than its own manifest, which may be deleted alone.
+        """
+        release = Release.of(tag) if record.kind is TagKind.RELEASE else None
+        if release is None:
+            return None
+        formats = {found.format: found for found in reversed(record.formats)}
+        if len(record.formats) > 1:
+            key_of = partial(_member_key, package.repository)
+            alive = await self._metadata.get([key_of(found) for found in formats.values()])
+            formats = {name: found for name, found in formats.items() if key_of(found) in alive}
+        ordered = sorted(formats.values(), key=attrgetter("format"))
+        return Published(release, tuple(ordered)) if ordered else None
 
     async def _chosen(self, package: PackageName, content: Content, query: str) -> Published:
         await self.require(package, content, query)
@@ -279,9 +298,12 @@ class Packages:
                 continue
             _, repository, tag = keys.parts(entry.key)
             package = PackageName.of(RepositoryName(repository))
-            published = _published(Tag(tag), decode(TagRecord, entry.value))
+            if package is None:
+                continue
+            record = decode(TagRecord, entry.value)
+            published = await self._published(package, Tag(tag), record)
             narrowed = _narrowed(published, format_) if published is not None else None
-            if package is not None and narrowed is not None:
+            if narrowed is not None:
                 yield package, narrowed
 
     async def _created(self, namespace: str | None) -> dict[str, str]:
@@ -311,17 +333,6 @@ def channel_unknown(name: str) -> ChannelUnknown:
     return ChannelUnknown(f"No channel found for package '{name}'", detail={"package": name})
 
 
-def _published(tag: Tag, record: TagRecord) -> Published | None:
-    """Return the release that a tag is; of several packages of one format the first counts."""
-    release = Release.of(tag) if record.kind is TagKind.RELEASE else None
-    if release is None:
-        return None
-    formats: dict[str, FormatRecord] = {}
-    for found in record.formats:
-        formats.setdefault(found.format, found)
-    return Published(release, tuple(formats.values()))
-
-
 def _format(package: PackageName, published: Published, format_: str) -> FormatRecord:
     if format_ == ONLY and len(published.formats) == 1:
         return published.formats[0]
@@ -331,6 +342,10 @@ def _format(package: PackageName, published: Published, format_: str) -> FormatR
         if found.format == format_:
             return found
     raise package_unknown(package, str(published.release), format_)
+
+
+def _member_key(repository: RepositoryName, record: FormatRecord) -> bytes:
+    return keys.manifest(repository, Digest.parse(record.manifest))
 
 
 def _narrowed(published: Published, format_: str | None) -> Published | None:

@@ -6,14 +6,15 @@ push writes the manifest, the index that a second format makes necessary, and th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 
 from ociappr.archive import inspect
 from ociappr.descriptor import EMPTY, EMPTY_BYTES, Descriptor
 from ociappr.digest import ContentDigest, Digest
-from ociappr.errors import ManifestUnknown, ReleaseExists, ReleaseInvalid
+from ociappr.errors import ReleaseExists, ReleaseInvalid
 from ociappr.manifest import Manifest, build_image, build_index
 from ociappr.media import HELM_CHART, HELM_CONFIG, INDEXES
 from ociappr.metadata import Transaction
@@ -115,8 +116,8 @@ class Publishing:
                 return  # an earlier commit of ours had landed unseen
             stay = await self._staying(package, release, old, submission.format, force=force)
             written = await self._manifests.write(txn, repository, manifest, staged, now=now)
-            formats = (*stay, *written.formats)
-            await self._point(txn, package, release, formats, published=True, now=now)
+            entries = await _alive(txn, repository, (*stay, *written.formats))
+            await self._point(txn, package, release, entries, published=True, now=now)
 
         await self._manifests.commit(body)
 
@@ -137,9 +138,9 @@ class Publishing:
             if old is None or format_ not in {one.format for one in old.formats}:
                 raise package_unknown(package)
             stay = tuple(one for one in old.formats if one.format != format_)
-            if stay:
-                published = old.published
-                await self._point(txn, package, release, stay, published=published, now=now)
+            entries = await _alive(txn, repository, stay)
+            if entries:
+                await self._point(txn, package, release, entries, published=old.published, now=now)
                 return
             remove(txn, repository, release.tag, old, now=now)
             content = await self._packages.content(package)
@@ -217,18 +218,16 @@ class Publishing:
         txn: Transaction,
         package: PackageName,
         release: Release,
-        formats: Iterable[FormatRecord],
+        entries: Mapping[FormatRecord, Descriptor],
         *,
         published: bool,
         now: str,
     ) -> None:
         """Let the tag of *release* name these packages: their index, or the only one itself."""
         repository = package.repository
-        ordered = sorted(formats, key=lambda one: one.format)
-        entries = [await _descriptor(txn, repository, one) for one in ordered]
-        target = entries[0]
+        target = next(iter(entries.values()))
         if len(entries) > 1:
-            index = build_index(entries, {})
+            index = build_index(entries.values(), {})
             staged = Staged(index.digest, len(index.raw), inline=index.raw)
             await self._manifests.write(txn, repository, index, staged, now=now)
             target = index.descriptor
@@ -238,7 +237,7 @@ class Publishing:
             digest=str(target.digest),
             media_type=target.media_type,
             size=target.size,
-            formats=tuple(ordered),
+            formats=tuple(entries),
             published=published,
         )
         write(txn, repository, release.tag, record)
@@ -246,19 +245,25 @@ class Publishing:
         naming.journal(txn, event, now=now)
 
 
-async def _descriptor(
-    txn: Transaction, repository: RepositoryName, package: FormatRecord
-) -> Descriptor:
-    """Return the descriptor of a package's manifest, whose membership this commit keeps alive."""
-    digest = Digest.parse(package.manifest)
-    key = keys.manifest(repository, digest)
-    value = await txn.get(key)
-    if value is None:
-        message = f"{repository} holds no manifest {digest}"
-        raise ManifestUnknown(message, detail={"digest": str(digest)})
-    txn.put(key, value)
-    record = decode(ManifestRecord, value)
-    return Descriptor(record.media_type, digest, record.size, record.artifact_type)
+async def _alive(
+    txn: Transaction, repository: RepositoryName, packages: Iterable[FormatRecord]
+) -> Mapping[FormatRecord, Descriptor]:
+    """Return the packages whose manifests are here, which this commit keeps, in a fixed order.
+
+    A manifest may have been deleted alone, below an index that goes on naming it.
+    """
+    found = {}
+    for package in sorted(packages, key=attrgetter("format")):
+        digest = Digest.parse(package.manifest)
+        key = keys.manifest(repository, digest)
+        value = await txn.get(key)
+        if value is not None:
+            txn.put(key, value)
+            record = decode(ManifestRecord, value)
+            found[package] = Descriptor(
+                record.media_type, digest, record.size, record.artifact_type
+            )
+    return found
 
 
 async def _read(txn: Transaction, repository: RepositoryName, release: Release) -> TagRecord | None:

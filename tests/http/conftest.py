@@ -12,6 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from ociappr.access import OpenAccess
+from ociappr.appr_api.application import install as install_appr
+from ociappr.appr_api.handlers import ApprAPI
 from ociappr.blobstore.filesystem import FilesystemBlobs
 from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.distribution.application import install
@@ -77,3 +79,14 @@ async def v2(registry: Registry, serve: Serve) -> Client:
     """A server with the Distribution API alone, open to everybody."""
     api = DistributionAPI(registry, OpenAccess())
     return await serve(lambda app: install(app, api))
+
+
+@pytest.fixture
+async def doors(registry: Registry, serve: Serve) -> Client:
+    """A server with both doors, open to everybody."""
+
+    def install_doors(app: web.Application) -> None:
+        install(app, DistributionAPI(registry, OpenAccess()))
+        install_appr(app, ApprAPI(registry, OpenAccess()))
+
+    return await serve(install_doors)
