@@ -107,13 +107,6 @@ def application(config: Config, registry: Registry, health: Health) -> web.Appli
         decodes=config.appr.decodes,
         stall=stall,
     )
-    install_appr(app, ApprAPI(registry, access, limits=limits))
-    limits = Limits(
-        body=config.appr.body,
-        unpacked=config.appr.unpacked,
-        decodes=config.appr.decodes,
-        stall=stall,
-    )
     app.router.add_get("/livez", health.live)
     app.router.add_get("/readyz", health.ready)
     app.router.add_get("/metrics", health.metrics)
