@@ -35,6 +35,7 @@ class FilesystemBlobs:
         self._nonce = nonce
         self._threads = volume.Threads()
         self._links = True
+        self._sharded = {"sha256"}
 
     @classmethod
     async def open(
@@ -85,6 +86,9 @@ class FilesystemBlobs:
         """
         locator = locators.promoted(digest, upload, self._nonce())
         target = self.path(locator)
+        if digest.algorithm not in self._sharded:
+            await self._threads.run(volume.make_shards, self._root, digest.algorithm)
+            self._sharded.add(digest.algorithm)
         if self.cheap(parts) and await self._threads.run(self._link, parts[0], target):
             return locator
         async with self._new_file(upload) as file:
@@ -113,13 +117,13 @@ class FilesystemBlobs:
         await self._threads.run(volume.unlink, self.path(locator))
 
     async def walk(self, after: Locator | None = None) -> AsyncIterator[Stored]:
-        """Yield the objects in the order of the locators' text, one directory in memory."""
+        """Yield the objects in the order of the locators' text, few directories at a time."""
         first = after.rpartition("/")[0] if after is not None else ""
-        for directory in volume.DIRECTORIES:
-            if directory >= first:
-                for stored in await self._threads.run(volume.listing, self._root, directory):
-                    if after is None or stored.locator > after:
-                        yield stored
+        directories = iter([name for name in volume.DIRECTORIES if name >= first])
+        while page := await self._threads.run(volume.listing, self._root, directories):
+            for stored in page:
+                if after is None or stored.locator > after:
+                    yield stored
 
     async def close(self) -> None:
         """Wait for the system calls that are under way."""

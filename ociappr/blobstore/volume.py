@@ -22,9 +22,10 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 _THREADS = 32  # they wait for the disk, and syncs that wait together share one journal commit
-_ALGORITHMS = ("sha256", "sha512")
+_PAGE = 1000  # objects that one hop of a walk brings, if no directory holds more
+_SHARDS = tuple(f"{shard:02x}" for shard in range(256))
 DIRECTORIES = (
-    *(f"blobs/{algorithm}/{shard:02x}" for algorithm in _ALGORITHMS for shard in range(256)),
+    *(f"blobs/{algorithm}/{shard}" for algorithm in ("sha256", "sha512") for shard in _SHARDS),
     "staging",
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -73,21 +74,26 @@ def translated() -> Iterator[None]:
 
 
 def make_directories(root: Path) -> None:
-    """Make what is absent of the store's directories, durably."""
-    _make_directory(root)
-    parents = {parent for name in DIRECTORIES for parent in Path(root, name).parents}
-    kept = sorted(parent for parent in parents if parent.is_relative_to(root))
-    for path in (*kept, *(root / name for name in DIRECTORIES)):
-        path.mkdir(exist_ok=True)
-    for parent in kept:
-        sync_directory(parent)
+    """Make the directories that every store has."""
+    _make_directory(root / "staging")
+    make_shards(root, "sha256")
+
+
+def make_shards(root: Path, algorithm: str) -> None:
+    """Make the directories of one digest algorithm, which each digest finds by its first byte."""
+    parent = root / "blobs" / algorithm
+    _make_directory(parent)
+    for shard in sorted(set(_SHARDS) - {path.name for path in parent.iterdir()}):
+        (parent / shard).mkdir(exist_ok=True)
+    sync_directory(parent)
 
 
 def _make_directory(path: Path) -> None:
-    if not path.is_dir():
+    """Make *path* and what is above it, durably, even if a crash came before the sync last time."""
+    if not path.parent.is_dir():
         _make_directory(path.parent)
-        path.mkdir(exist_ok=True)
-        sync_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
@@ -136,16 +142,24 @@ def unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def listing(root: Path, directory: str) -> list[Stored]:
-    """Return the objects in one directory in order; files that are no objects are not ours."""
+def listing(root: Path, directories: Iterator[str]) -> list[Stored]:
+    """Return the objects of the next few *directories* in order; nothing when all are done."""
     found: list[Stored] = []
-    with os.scandir(root / directory) as entries:
+    for directory in directories:
+        found += sorted(_objects(root, directory), key=lambda stored: stored.locator)
+        if len(found) >= _PAGE:
+            break
+    return found
+
+
+def _objects(root: Path, directory: str) -> Iterator[Stored]:
+    """Yield the objects in one directory; files that are no objects are not ours."""
+    with suppress(FileNotFoundError), os.scandir(root / directory) as entries:
         for entry in entries:
             locator = Locator(f"{directory}/{entry.name}")
             with suppress(BlobUnknown, FileNotFoundError):
                 upload, digest = locators.read(locator)
-                found.append(Stored(locator, upload, digest, entry.stat().st_size))
-    return sorted(found, key=lambda stored: stored.locator)
+                yield Stored(locator, upload, digest, entry.stat().st_size)
 
 
 def gone(path: Path) -> BlobUnknown:

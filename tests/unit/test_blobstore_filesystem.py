@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -27,7 +28,6 @@ from tests.contracts.blobstore import (
     Told,
     content,
     every,
-    held,
     read,
     staged,
     stream,
@@ -38,20 +38,20 @@ _CALLS = ("open", "write", "fdatasync", "fsync", "link", "rename", "unlink", "co
 
 def files(root: Path) -> list[str]:
     """Return every file of a store, whatever its name."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return sorted(
+        str(Path(directory, name).relative_to(root))
+        for directory, _, names in os.walk(root)
+        for name in names
+    )
 
 
 def descriptors(root: Path) -> list[str]:
     """Return what this process holds open below *root*."""
-    found: list[str] = []
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - the names are the point
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115 - as above
-        except FileNotFoundError:
-            continue
-        if target.startswith(f"{root}/"):
-            found.append(target)
-    return found
+    found: list[Path] = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            found.append(link.readlink())
+    return [str(path) for path in found if path.is_relative_to(root)]
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Calls:
         return recorded
 
     def _kind(self, arg: object) -> str:
-        path = Path(os.readlink(f"/proc/self/fd/{arg}") if isinstance(arg, int) else str(arg))
+        path = Path(f"/proc/self/fd/{arg}").readlink() if isinstance(arg, int) else Path(str(arg))
         if path == self.root / "staging":
             return "staging/"
         relative = path.relative_to(self.root).parts
@@ -91,9 +91,18 @@ class Calls:
         return relative[0]
 
 
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a root whose many directories are made once."""
+    return tmp_path_factory.mktemp("blobs")
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "store"
+def root(directories: Path) -> Path:
+    """Return a root without any file."""
+    for name in files(directories):
+        (directories / name).unlink()
+    return directories
 
 
 @pytest.fixture
@@ -105,8 +114,8 @@ async def store(root: Path) -> AsyncIterator[FilesystemBlobs]:
 
 
 @pytest.fixture
-def calls(store: FilesystemBlobs, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
-    calls = Calls(root)
+def calls(store: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+    calls = Calls(store.path(Locator("staging/a-00")).parent.parent)
     with monkeypatch.context() as patch:
         calls.watch(patch)
         yield calls
@@ -137,6 +146,7 @@ class TestFilesystemBlobs(BlobStoreContract, DurableContract):
             await again.close()
 
 
+@pytest.mark.slow
 class TestThreadedFilesystemBlobs(BlobStoreContract):
     @pytest.fixture
     async def store(self, root: Path) -> AsyncIterator[FilesystemBlobs]:
@@ -146,6 +156,7 @@ class TestThreadedFilesystemBlobs(BlobStoreContract):
         assert descriptors(root) == []
 
 
+@pytest.mark.slow
 class TestFilesystemBlobsWithoutLinks(BlobStoreContract):
     @pytest.fixture
     def store(self, store: FilesystemBlobs, calls: Calls) -> FilesystemBlobs:
@@ -153,7 +164,7 @@ class TestFilesystemBlobsWithoutLinks(BlobStoreContract):
         return store
 
 
-# -- the order of system calls, which is what survives a loss of power -------------------------------
+# -- the order of system calls, which is what survives a loss of power ---------------------------
 
 
 async def test_staging_syncs_the_file_then_its_name(store: FilesystemBlobs, calls: Calls) -> None:
@@ -229,7 +240,7 @@ async def test_reached_is_told_after_the_bytes_and_the_name_are_synced(
     ]
 
 
-# -- beside the stream -------------------------------------------------------------------------------
+# -- beside the stream ---------------------------------------------------------------------------
 
 
 async def test_the_stream_goes_on_while_it_is_synced_but_one_sync_behind_at_most(
@@ -310,7 +321,7 @@ async def test_a_file_is_not_closed_under_a_system_call(
     assert files(root) == []
 
 
-# -- a disk that fails -------------------------------------------------------------------------------
+# -- a disk that fails ---------------------------------------------------------------------------
 
 _FAULTS = [
     ("open staging", False),
@@ -436,7 +447,7 @@ async def test_a_name_that_is_taken_is_never_written_over(root: Path) -> None:
     await store.close()
 
 
-# -- files -------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------
 
 
 async def test_the_file_of_an_object_can_be_sent_by_the_kernel(
@@ -472,23 +483,37 @@ async def test_two_processes_may_share_one_root(store: FilesystemBlobs, root: Pa
     await other.close()
 
 
+async def test_a_root_is_made_as_deep_as_need_be(tmp_path: Path) -> None:
+    root = tmp_path / "as" / "deep"
+    store = await FilesystemBlobs.open(root)
+    assert len(list((root / "blobs" / "sha256").iterdir())) == 256
+    data = content(10)
+    digest = Digest.of(data, algorithm="sha512")
+    locator, _ = await store.stage(UPLOAD, stream(data), expected=digest)
+    assert len(list((root / "blobs" / "sha512").iterdir())) == 256
+    assert [stored.locator for stored in await every(store)] == [locator]
+    await store.close()
+
+
 async def test_a_root_that_cannot_be_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable):
         await FilesystemBlobs.open(tmp_path / "file" / "store")
 
 
-# -- kill -9 -----------------------------------------------------------------------------------------
+# -- kill -9 -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_any_system_call_it_keeps_what_it_returned_and_nothing_is_torn(
-    tmp_path: Path,
+    root: Path, tmp_path: Path
 ) -> None:
     for step in range(200):
-        root = tmp_path / str(step)
         log = tmp_path / f"{step}.log"
         killed = _life(root, log, step)
         asyncio.run(_check_after_death(root, log))
+        for name in files(root):
+            (root / name).unlink()
         if not killed:
             assert step > 40
             return
@@ -555,6 +580,7 @@ async def _check_after_death(root: Path, log: Path) -> None:
     for stored in await every(store):
         if stored.digest is not None:
             assert Digest.of(await read(store, stored.locator)) == stored.digest
-    for path in (root / "blobs").rglob("*"):
-        assert path.is_dir() or Digest.of(path.read_bytes()).hex == path.name.partition(".")[0]
+    for name in files(root / "blobs"):
+        path = root / "blobs" / name
+        assert Digest.of(path.read_bytes()).hex == path.name.partition(".")[0]
     await store.close()
