@@ -18,7 +18,7 @@ from conformance.wire import Server, fetch
 
 READY_WITHIN = 30.0  # seconds
 STOPPED_WITHIN = 30.0  # seconds
-LOG_SHOWN = 8000  # characters
+LOG_SHOWN = 3000  # characters
 
 
 @dataclass(slots=True)
