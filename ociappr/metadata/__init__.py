@@ -76,7 +76,7 @@ Check = Unchanged | Empty
 Write = Put | Delete
 
 
-class Conflict(Exception):  # noqa: N818 - the glossary's word; it is answered by trying again
+class Conflict(Exception):
     """A check did not hold; nothing was written."""
 
 
