@@ -48,7 +48,12 @@ class Registry:
         self.referrers = Referrers(metadata, self.manifests)
         self.packages = Packages(metadata, self.blobs, self.tags, self.manifests)
         self.publishing = Publishing(
-            self.uploads, self.manifests, self.tags, self.packages, now=now
+            self.uploads,
+            self.manifests,
+            self.tags,
+            self.packages,
+            manifest_limit=settings.manifest_limit,
+            now=now,
         )
         self.channels = Channels(metadata, self.tags, self.packages, now=now)
         self.collector = Collector(metadata, store, sessions, settings, now=now)

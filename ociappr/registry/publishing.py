@@ -14,7 +14,7 @@ from operator import attrgetter
 from ociappr.archive import inspect
 from ociappr.descriptor import EMPTY, EMPTY_BYTES, Descriptor
 from ociappr.digest import ContentDigest, Digest
-from ociappr.errors import ReleaseExists, ReleaseInvalid
+from ociappr.errors import ManifestTooLarge, ReleaseExists, ReleaseInvalid
 from ociappr.manifest import Manifest, build_image, build_index
 from ociappr.media import HELM_CHART, HELM_CONFIG, INDEXES
 from ociappr.metadata import Transaction
@@ -82,8 +82,10 @@ class Publishing:
         tags: Tags,
         packages: Packages,
         *,
+        manifest_limit: int,
         now: Callable[[], datetime],
     ) -> None:
+        self._manifest_limit = manifest_limit
         self._uploads = uploads
         self._manifests = manifests
         self._tags = tags
@@ -102,12 +104,15 @@ class Publishing:
         """Publish *submission* as one format of *release*; *metadata* is JSON text.
 
         Raises `ReleaseExists` when the release has this format, or the tag holds anything but
-        packages. With *force* that loses its name instead, and stays by digest.
+        packages. With *force* that loses its name instead, and stays by digest. Raises
+        `ManifestTooLarge` when *metadata* is.
         """
         repository, now = package.repository, stamp(self._now())
+        self._limit(len(metadata or ""))
         tagged = await self._tags.read(repository, release.tag)
         await self._staying(package, release, tagged, submission.format, force=force)
         manifest = await self._store(package, release, submission, metadata=metadata, now=now)
+        self._limit(len(manifest.raw))
         staged = await self._uploads.stage(repository, manifest.digest, manifest.raw)
 
         async def body(txn: Transaction) -> None:
@@ -147,6 +152,11 @@ class Publishing:
             await leave_channels(txn, package, content, release, now=now)
 
         await self._manifests.commit(body)
+
+    def _limit(self, size: int) -> None:
+        if size > self._manifest_limit:
+            message = f"a package has at most {self._manifest_limit} bytes of metadata"
+            raise ManifestTooLarge(message)
 
     async def _store(
         self,

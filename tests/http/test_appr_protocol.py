@@ -96,8 +96,9 @@ def test_fixed_words_win_where_they_have_the_method() -> None:
         ("x=1&format=json", True),
         ("format=JSON", False),
         ("Format=json", False),
-    ]
-    + [("format=tar&format=json", False), ("", False)],
+        ("format=tar&format=json", False),
+        ("", False),
+    ],
 )
 def test_the_query_asks_for_json(query: str, *, as_json: bool) -> None:
     path = f"{A}/shop/web/default/-/pull"
