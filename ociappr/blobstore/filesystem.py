@@ -1,7 +1,7 @@
 """Blobs as files of one volume: every object is one file, synced before anyone hears of it.
 
 `staging/` and `blobs/` must be on one volume, which several processes may share. Blocks are written
-on the event loop, for the kernel takes them into memory; what waits for the disk is in a thread.
+on the event loop, for the kernel takes them into memory; what may wait for the disk is in a thread.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ class _NewFile:
 
     async def write(self, block: bytes) -> None:
         """Append *block*."""
-        if self._threaded:
+        if self._threaded or self._syncing is not None:
+            # beside a sync of its file a write may have to wait for the disk
             await self._threads.run(self._write, block)
         else:
             with volume.translated():

@@ -277,6 +277,29 @@ async def test_the_stream_goes_on_while_it_is_synced_but_one_sync_behind_at_most
     assert second.is_set()
 
 
+async def test_the_loop_writes_but_not_beside_a_sync(store: FilesystemBlobs, calls: Calls) -> None:
+    inside, gate = asyncio.Event(), asyncio.Event()
+    on_loop: list[bool] = []
+
+    def note(text: str) -> None:
+        if text == "write staging":
+            on_loop.append(threading.current_thread() is threading.main_thread())
+
+    async def reached(_: Locator, __: int) -> None:
+        inside.set()
+        await gate.wait()
+
+    async def source() -> AsyncIterator[bytes]:
+        yield content(CHECKPOINT)
+        await inside.wait()
+        yield content(2 * BLOCK)
+        gate.set()
+
+    calls.before = note
+    await store.stage(UPLOAD, source(), reached=reached)
+    assert on_loop == [True] * (CHECKPOINT // BLOCK) + [False] * 2
+
+
 async def test_the_loop_gets_a_turn_between_blocks(store: FilesystemBlobs) -> None:
     blocks, turns, done = 64, 0, False
 
