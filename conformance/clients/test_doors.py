@@ -230,8 +230,11 @@ def test_oras_copies_two_types_to_another_package(
         assert expect(fetch(other.server, "GET", path), 200).body == archive
 
 
-def test_oras_pull_of_two_types_writes_the_other_one(doors: Doors, both: dict[str, bytes]) -> None:
-    assert both[COMPOSE] in doors.oras_pull(":1.0.0").values()
+def test_oras_pulls_both_types_into_one_directory(doors: Doors, both: dict[str, bytes]) -> None:
+    name = f"{doors.repo.replace('/', '_')}_1.0.0"
+    assert doors.oras_pull(":1.0.0") == {
+        f"{name}_{media_type}.tar.gz": archive for media_type, archive in both.items()
+    }
 
 
 # digests

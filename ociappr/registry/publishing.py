@@ -186,7 +186,8 @@ class Publishing:
             HELM_CHART if is_chart else content_type(submission.format),
             submission.digest,
             len(submission.data),
-            annotations={TITLE: archive_name(package, str(release))},
+            # oras writes all archives of a release into one directory, and takes no name twice
+            annotations={TITLE: archive_name(package, f"{release}_{submission.format}")},
         )
         artifact_type = "" if is_chart else manifest_type(submission.format)
         return build_image(
