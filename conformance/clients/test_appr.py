@@ -5,6 +5,7 @@ Left out: `plugins` (asks GitHub), `run-server` (is a registry) and `jsonnet` (r
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -245,6 +246,26 @@ def test_token_of_another_time_does_not_lock_anybody_out(
     printed = appr("logout", appr.server.url).stdout
     assert printed.strip() == f">>> Logout complete from {appr.server.url}"
     assert "token" not in (settings / "auths.yaml").read_text()
+
+
+def test_login_works_and_keeps_no_password(appr: Appr, chart: Path, home: Path) -> None:
+    words = ("-u", "me", "-p", "a secret")
+    printed = appr("login", appr.server.url, *words, "--output", "json").stdout
+    host = appr.server.url
+    assert json.loads(printed) == {
+        "user": "me",
+        "status": "Login succeeded",
+        "host": host,
+        "scope": None,
+    }
+    assert appr("login", host, *words).stdout == " >>> Login succeeded\n"
+    stored = (home / ".appr" / "auths.yaml").read_text()
+    assert f'"{host}/cnr":' in stored
+    token = stored.partition('"token": "basic ')[2].partition('"')[0]
+    assert base64.b64decode(token) == b"me:"
+    appr.push(chart)
+    appr("logout", host)
+    assert "token" not in (home / ".appr" / "auths.yaml").read_text()
 
 
 def test_alias_stands_for_the_server(appr: Appr, chart: Path) -> None:
