@@ -1,7 +1,7 @@
 """What every metadata driver promises; a driver's test class subclasses this and gives `store`.
 
-A driver whose data outlive or outgrow one object also gives `another`, which opens a further store
-on the same data, and one that can be cut off gives `outage`, which does that for a while.
+A driver whose data outlive one object subclasses `LastingMetadataContract` and also gives
+`another`, which opens a further store on the same data, and `outage`, which cuts them off.
 """
 
 from __future__ import annotations
@@ -73,14 +73,6 @@ async def increment(txn: Transaction) -> None:
 
 
 class MetadataContract:
-    @pytest.fixture
-    def another(self) -> Another:
-        pytest.skip("the data live and die with one store")
-
-    @pytest.fixture
-    def outage(self) -> Outage:
-        pytest.skip("this store cannot be cut off")
-
     # reading
 
     async def test_get_of_nothing(self, store: MetadataStore) -> None:
@@ -380,8 +372,8 @@ class MetadataContract:
         assert await asyncio.gather(*tasks) == [None] * 20
         await store.close()
 
-    # beyond one store
 
+class LastingMetadataContract(MetadataContract):
     async def test_everything_is_there_after_reopening(
         self, store: MetadataStore, another: Another
     ) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from ociappr.metadata import MetadataStore, sqlite
 from ociappr.metadata.sqlite import SQLiteMetadata
-from tests.contracts.metadata import Another, MetadataContract, Outage
+from tests.contracts.metadata import Another, LastingMetadataContract, Outage
 
 
-class TestSQLite(MetadataContract):
+class TestSQLite(LastingMetadataContract):
     @pytest.fixture
     async def another(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
