@@ -178,6 +178,20 @@ def test_helm_pulls_the_chart_of_two_types(doors: Doors, both: dict[str, bytes],
     assert doors.helm_pull(helm)[1] == both["helm"], "the newest version, without asking for it"
 
 
+@pytest.mark.parametrize(
+    ("helm", "follows"), [("helm-3.18", False), ("helm-3.22", True), ("helm-4.3", True)]
+)
+@pytest.mark.usefixtures("both")
+def test_why_helm_is_never_given_the_index(doors: Doors, helm: str, follows: bool) -> None:  # noqa: FBT001
+    """A repository of three segments holds no releases: there an index is served as stored."""
+    target = f"{doors.server.host}/deep/{doors.repo}"
+    copied = ("--from-plain-http", "--to-plain-http", f"{doors.reference}:1.0.0", f"{target}:1.0.0")
+    doors.run(doors.tool("oras"), "cp", *copied)
+    words = ("pull", "--plain-http", f"oci://{target}", "--version", "1.0.0")
+    ran = doors.run(doors.tool(helm), *words, cwd=doors.new_folder(), fails=not follows)
+    assert ("unable to retrieve blob" in ran.stderr) is not follows
+
+
 def test_two_types_are_an_index_in_a_fixed_order(doors: Doors, both: dict[str, bytes]) -> None:
     index = doors.manifest("1.0.0")
     assert index["mediaType"] == OCI_INDEX
