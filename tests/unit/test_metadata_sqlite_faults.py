@@ -146,6 +146,24 @@ async def test_a_cancelled_commit_runs_to_its_end(store: SQLiteMetadata, path: P
     assert await keys(store) == [b"a", b"b", b"c"]
 
 
+async def test_a_get_of_several_statements_is_one_instant(
+    store: SQLiteMetadata, path: Path
+) -> None:
+    names = [b"%03d" % number for number in range(300)]
+    await store.commit([], [Put(name, b"0") for name in names])
+    asked: list[str] = []
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as rival:
+
+        def between(statement: str) -> None:
+            asked.append(statement[:6])
+            if asked.count("SELECT") == 2:
+                rival.execute("UPDATE entry SET value = ?", (b"1",))
+
+        store._long.set_trace_callback(between)
+        assert {one.value for one in (await store.get(names)).values()} == {b"0"}
+        assert {one.value for one in (await store.get(names)).values()} == {b"1"}
+
+
 # several processes, crashes
 
 
@@ -232,8 +250,10 @@ def leave_open(path: Path) -> None:
 async def test_a_store_left_open_does_not_keep_the_process(path: Path) -> None:
     child = SPAWN.Process(target=leave_open, args=(path,))
     child.start()
-    await asyncio.to_thread(child.join, 30)
-    assert child.exitcode == 0
+    await asyncio.to_thread(child.join, 20)
+    exitcode = child.exitcode
+    child.kill()
+    assert exitcode == 0
 
 
 async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
