@@ -17,7 +17,7 @@ from typing import Self
 from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators, volume
 from ociappr.blobstore.blocks import in_blocks
 from ociappr.digest import Digest
-from ociappr.errors import BlobUnknown
+from ociappr.errors import BlobUnknown, StoreUnavailable
 
 _COPIED = 16 * 1024**2  # bytes copied per thread hop: a cancelled copy ends after so many
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EXDEV})
@@ -172,7 +172,7 @@ class FilesystemBlobs:
         while start < end:
             block = await self._threads.run(os.pread, source, min(BLOCK, end - start), start)
             if not block:
-                return
+                raise StoreUnavailable("the blob store's volume: a file has lost bytes")
             yield block
             start += len(block)
 

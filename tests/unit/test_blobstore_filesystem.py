@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from ociappr.blobstore import BLOCK, Files, Locator, Part
+from ociappr.blobstore import BLOCK, Files, Locator, Part, Stored, volume
 from ociappr.blobstore.filesystem import FilesystemBlobs
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, StoreFull, StoreUnavailable
@@ -300,7 +300,8 @@ async def test_the_loop_writes_but_not_beside_a_sync(store: FilesystemBlobs, cal
     assert on_loop == [True] * (CHECKPOINT // BLOCK) + [False] * 2
 
 
-async def test_the_loop_gets_a_turn_between_blocks(store: FilesystemBlobs) -> None:
+async def test_the_loop_gets_a_turn_between_blocks(root: Path) -> None:
+    store = await FilesystemBlobs.open(root)
     blocks, turns, done = 64, 0, False
 
     async def count() -> None:
@@ -309,14 +310,17 @@ async def test_the_loop_gets_a_turn_between_blocks(store: FilesystemBlobs) -> No
             turns += 1
             await asyncio.sleep(0)
 
+    async def ended() -> AsyncIterator[bytes]:
+        nonlocal turns, done
+        turns = 0
+        yield bytes(blocks * BLOCK)
+        done = True
+
     counting = asyncio.create_task(count())
-    locator, _ = await store.stage(UPLOAD, stream(bytes(blocks * BLOCK)))
-    assert turns >= blocks
-    turns = 0
-    assert len(await read(store, locator)) == blocks * BLOCK
-    assert turns >= blocks
-    done = True
+    await store.stage(UPLOAD, ended())
     await counting
+    await store.close()
+    assert blocks - 1 <= turns <= blocks + 1
 
 
 async def test_a_file_is_not_closed_under_a_system_call(
@@ -417,6 +421,32 @@ async def test_short_writes_are_continued(
     assert await read(store, part.locator) == data
 
 
+async def test_a_file_that_shrinks_under_its_reader_never_ends_cleanly(
+    store: FilesystemBlobs,
+) -> None:
+    part = await staged(store, content(3 * BLOCK))
+    async with store.read(part.locator) as blocks:
+        await anext(blocks)
+        os.truncate(store.path(part.locator), BLOCK)
+        with pytest.raises(StoreUnavailable):
+            await anext(blocks)
+
+
+async def test_a_part_that_goes_just_before_its_link_is_unknown(
+    store: FilesystemBlobs, calls: Calls, root: Path
+) -> None:
+    part = await staged(store, content(10))
+
+    def vanish(text: str) -> None:
+        if text.startswith("link"):
+            store.path(part.locator).unlink()
+
+    calls.before = vanish
+    with pytest.raises(BlobUnknown):
+        await store.promote(UPLOAD, [part], Digest.of(content(10)))
+    assert files(root) == []
+
+
 @pytest.mark.parametrize("kind", ["copy_file_range", "fsync staging", "rename"])
 async def test_a_failing_copy_leaves_the_parts_alone(
     store: FilesystemBlobs, calls: Calls, root: Path, kind: str
@@ -494,6 +524,27 @@ async def test_files_that_are_no_objects_are_left_alone(store: FilesystemBlobs, 
     for name in ("staging/README", "staging/.a-00~", "blobs/sha256/aa/bb.a-00", "backup"):
         (root / name).write_text("not ours")
     assert [stored.locator for stored in await every(store)] == [part.locator]
+
+
+async def test_a_walk_holds_few_directories_at_a_time(
+    store: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(6):
+        data = content(10, seed)
+        await store.stage(UPLOAD, stream(data), expected=Digest.of(data))
+    await staged(store, content(10))
+    whole, pages = await every(store), list[int]()
+    listing = volume.listing
+
+    def counted(root: Path, directories: Iterator[str]) -> list[Stored]:
+        page = listing(root, directories)
+        pages.append(len(page))
+        return page
+
+    monkeypatch.setattr(volume, "_PAGE", 1)
+    monkeypatch.setattr(volume, "listing", counted)
+    assert await every(store) == whole
+    assert pages == [1, 1, 1, 1, 1, 1, 1, 0]
 
 
 async def test_two_processes_may_share_one_root(store: FilesystemBlobs, root: Path) -> None:
