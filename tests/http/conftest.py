@@ -9,7 +9,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from ociappr.access import OpenAccess
 from ociappr.appr_api.application import install as install_appr
@@ -61,15 +60,16 @@ async def serve() -> AsyncIterator[Serve]:
         async def start(install_doors: Install) -> Client:
             app = web.Application()
             install_doors(app)
-            server = TestServer(app)
-            await server.start_server(auto_decompress=False)
-            stack.push_async_callback(server.close)
+            runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(
                     auto_decompress=False, skip_auto_headers=["Accept", "Content-Type"]
                 )
             )
-            return Client(session, int(server.port or 0))
+            return Client(session, runner.addresses[0][1])
 
         yield start
 

@@ -16,7 +16,7 @@ from ociappr.appr_api.application import install
 from ociappr.appr_api.handlers import ApprAPI, Limits
 from ociappr.registry import Registry
 from tests.http.appr import PACKAGES, chart, error, get, push, tar, tgz
-from tests.http.client import Client
+from tests.http.client import Client, on_both_stores
 from tests.http.conftest import Serve
 
 LARGE = tgz({"web/data": bytes(range(256)) * 4000}, level=0)
@@ -31,6 +31,7 @@ def prefix(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@on_both_stores
 async def test_a_pushed_package_comes_back_byte_for_byte(doors: Client, prefix: str) -> None:
     for number, data in enumerate((chart(), LARGE, tgz({}))):
         release = f"1.{number}.0"
@@ -47,6 +48,7 @@ async def test_a_pushed_package_comes_back_byte_for_byte(doors: Client, prefix: 
             assert blob.headers["Content-Disposition"] == f"shop_web_{digest[:8]}.tar.gz"
 
 
+@on_both_stores
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 250_000])
 async def test_json_pulls_have_a_length_and_hold_the_archive(doors: Client, size: int) -> None:
     data = tgz({"web/data": b"x" * size}, level=0)
@@ -214,6 +216,7 @@ async def test_a_blob_belongs_to_its_package(doors: Client) -> None:
         assert error(answer) == (404, "package-not-found")
 
 
+@on_both_stores
 async def test_of_many_pushers_of_one_format_one_wins(doors: Client) -> None:
     archives = [chart(version=f"1.0.{number}") for number in range(12)]
     answers = await asyncio.gather(*(push(doors, "shop/web", "1.0.0", one) for one in archives))
@@ -223,6 +226,7 @@ async def test_of_many_pushers_of_one_format_one_wins(doors: Client) -> None:
     assert pulled.body == archives[statuses.index(200)]
 
 
+@on_both_stores
 async def test_pushers_of_different_formats_all_win(doors: Client) -> None:
     formats = [f"type-{number}" for number in range(8)]
     answers = await asyncio.gather(
