@@ -70,23 +70,24 @@ def running(peer: Peer, data: Path) -> Iterator[Running]:
     data.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = peer.command(data, port)
-    with (data.parent / f"{data.name}.log").open("ab") as log:
+    log_path = data.parent / f"{data.name}.log"
+    with log_path.open("ab") as log:
         begun = time.monotonic()
         process = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=_ROOT, env=clean_environment()
         )
     try:
-        _wait(process, port, deadline=begun + _PATIENCE)
+        _wait(process, port, log_path, deadline=begun + _PATIENCE)
         yield Running(peer, data, port, process.pid, time.monotonic() - begun)
     finally:
         process.terminate()
         process.wait(timeout=_PATIENCE)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, *, deadline: float) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path, *, deadline: float) -> None:
     while True:
         if process.poll() is not None:
-            raise ReplyError(f"{process.args!r} ended with {process.returncode}: see its log")
+            raise ReplyError(f"{process.args!r} ended: {log.read_text()[-2000:]}")
         try:
             with Connection(port) as connection:
                 connection.request("GET", "/v2/", expect=200)
