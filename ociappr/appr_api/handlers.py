@@ -192,16 +192,7 @@ class ApprAPI:
 
     async def _push(self, operation: protocol.Push, call: Call) -> web.Response:
         self._require(call, operation.package, Action.PULL, Action.PUSH)
-        request = call.request
-        pushed = await self._read(request, self._limits.body)
-        query, content_type = request.rel_url.raw_query_string, request.headers.get("Content-Type")
-
-        def understand() -> PushRequest:
-            parameters = merge(query, pushed, content_type or "")
-            return read_push(parameters, limit=self._limits.unpacked)
-
-        async with self._decodes:
-            push = await asyncio.to_thread(understand)
+        push = await self._understand(call.request)
         await self._registry.publishing.push(
             operation.package,
             push.release,
@@ -210,6 +201,17 @@ class ApprAPI:
             force=push.force,
         )
         return _document(views.STATUS_OK)
+
+    async def _understand(self, request: web.BaseRequest) -> PushRequest:
+        """Read a push; its body, a third larger than the archive, is let go on return."""
+        content = await self._read(request, self._limits.body)
+        query, content_type = request.rel_url.raw_query_string, _content_type(request)
+
+        def understand() -> PushRequest:
+            return read_push(merge(query, content, content_type), limit=self._limits.unpacked)
+
+        async with self._decodes:
+            return await asyncio.to_thread(understand)
 
     async def _delete(self, operation: protocol.DeletePackage, call: Call) -> web.Response:
         package, release = operation.package, operation.release
@@ -308,11 +310,14 @@ class ApprAPI:
 
     async def _parameters(self, request: web.BaseRequest) -> Parameters:
         content = await self._read(request, _SMALL_BODY)
-        content_type = request.headers.get("Content-Type", "")
-        return merge(request.rel_url.raw_query_string, content, content_type)
+        return merge(request.rel_url.raw_query_string, content, _content_type(request))
 
     async def _read(self, request: web.BaseRequest, limit: int) -> bytes:
         return await read(request, limit=limit, stall=self._limits.stall)
+
+
+def _content_type(request: web.BaseRequest) -> str:
+    return request.headers.get("Content-Type", "")
 
 
 def _document(document: object) -> web.Response:
