@@ -1,7 +1,8 @@
 """python -m bench: measure both servers in interleaved pairs, print ratios, keep the samples.
 
 Exit status: 0 when every promise is kept, 1 when one is missed. `--quick` uses small sizes and,
-because short runs scatter, asks for half of each ratio; bounds of memory and time stay.
+because short runs scatter, asks for half of each ratio; bounds of memory and time stay. Both log
+every request to a file, as they do by default; `--no-logs` silences both.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from bench import loads, seeds
 from bench.loads import FULL, QUICK, Sizes
 from bench.report import Outcome, Promise, save, show
-from bench.servers import OURS, THEIRS, Running, running
+from bench.servers import OURS, THEIRS, Peer, Running, running
 
 Load: TypeAlias = Callable[[Running, Sizes], float]
+Start: TypeAlias = Callable[[Peer, Path], AbstractContextManager[Running]]
 
 _SIDE_BY_SIDE: Final[tuple[tuple[Promise, Load], ...]] = (
     (Promise("manifest GET by tag", "1/s", more_is_better=True, ratio=3), loads.manifest_gets),
@@ -34,25 +38,31 @@ def main(arguments: list[str]) -> int:
     """Measure, print and save; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--quick", action="store_true", help="small sizes, half of each ratio")
-    quick = parser.parse_args(arguments).quick
-    sizes, slack = (QUICK, 2.0) if quick else (FULL, 1.0)
+    parser.add_argument("--no-logs", action="store_true", help="let neither log its requests")
+    asked = parser.parse_args(arguments)
+    sizes, slack = (QUICK, 2.0) if asked.quick else (FULL, 1.0)
     with tempfile.TemporaryDirectory(prefix="ociappr-bench-") as folder:
-        outcomes = _measure(Path(folder), sizes)
+        start = partial(running, logs=not asked.no_logs)
+        outcomes = _measure(Path(folder), sizes, start)
     show(outcomes, slack=slack)
     print(f"samples: {save(outcomes, sizes)}")
     return 0 if all(x.kept(slack=slack) for x in outcomes) else 1
 
 
-def _measure(folder: Path, sizes: Sizes) -> list[Outcome]:
+def _measure(folder: Path, sizes: Sizes, start: Start) -> list[Outcome]:
     outcomes = []
-    with running(OURS, folder / "ours") as ours, running(THEIRS, folder / "theirs") as theirs:
+    with start(OURS, folder / "ours") as ours, start(THEIRS, folder / "theirs") as theirs:
         for promise, load in _SIDE_BY_SIDE:
             outcomes.append(_in_pairs(promise, load, ours, theirs, sizes=sizes))
         seeds.push_manifests(ours, sizes.tags)
         seeds.write_tags(theirs, sizes.tags)
         outcomes.append(_in_pairs(_tag_page(sizes), loads.tag_page, ours, theirs, sizes=sizes))
-    outcomes.append(Outcome(_START, [_start(folder / "ours") for _ in range(sizes.pairs)]))
-    with running(OURS, folder / "memory") as alone:
+    started = []
+    for _ in range(sizes.pairs):
+        with start(OURS, folder / "ours") as again:
+            started.append(again.started)
+    outcomes.append(Outcome(_START, started))
+    with start(OURS, folder / "memory") as alone:
         outcomes.append(Outcome(_MEMORY, [loads.peak_memory(alone, sizes)]))
     return outcomes
 
@@ -66,16 +76,12 @@ def _tag_page(sizes: Sizes) -> Promise:
 def _in_pairs(
     promise: Promise, load: Load, ours: Running, theirs: Running, *, sizes: Sizes
 ) -> Outcome:
+    print(f"{promise.name} ...", file=sys.stderr, flush=True)
     outcome = Outcome(promise)
     for _ in range(sizes.pairs):
         outcome.ours.append(load(ours, sizes))
         outcome.theirs.append(load(theirs, sizes))
     return outcome
-
-
-def _start(data: Path) -> float:
-    with running(OURS, data) as server:
-        return server.started
 
 
 if __name__ == "__main__":

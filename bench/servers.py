@@ -18,7 +18,7 @@ from conformance.tools import table
 _PATIENCE: Final = 120.0
 _DISTRIBUTION: Final = """\
 version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
+log: {{level: {level}, accesslog: {{disabled: {silent}}}}}
 storage:
   filesystem: {{rootdirectory: {data}, maxthreads: 100}}
   delete: {{enabled: true}}
@@ -33,10 +33,14 @@ class MissingToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One of the two servers: its name in the report, and the command that starts it."""
+    """One of the two servers: its name in the report, and the command that starts it.
+
+    The command is made from a data directory, a port, and whether to log every request, which both
+    do unless told otherwise.
+    """
 
     name: str
-    command: Callable[[Path, int], list[str]]
+    command: Callable[[Path, int, bool], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,11 @@ def find(tool: str) -> Path:
 
 
 @contextmanager
-def running(peer: Peer, data: Path) -> Iterator[Running]:
+def running(peer: Peer, data: Path, *, logs: bool = True) -> Iterator[Running]:
     """Start a server on `data` and a free port, and stop it at the end."""
     data.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = peer.command(data, port)
+    command = peer.command(data, port, logs)
     log_path = data.parent / f"{data.name}.log"
     with log_path.open("ab") as log:
         begun = time.monotonic()
@@ -99,16 +103,18 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path, *, deadline: f
             return
 
 
-def _ours(data: Path, port: int) -> list[str]:
-    listen = f"127.0.0.1:{port}"
-    return [sys.executable, "-m", "ociappr", "serve", "--listen", listen, "--data", str(data)]
-
-
-def _distribution(data: Path, port: int) -> list[str]:
-    program = find("registry")
+def _ours(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
     settings = data.parent / f"{data.name}.yaml"
-    settings.write_text(_DISTRIBUTION.format(data=data, port=port))
-    return [str(program), "serve", str(settings)]
+    settings.write_text(f"log: {{access: {str(logs).lower()}}}\n")
+    options = ["--config", str(settings), "--listen", f"127.0.0.1:{port}", "--data", str(data)]
+    return [sys.executable, "-m", "ociappr", "serve", *options]
+
+
+def _distribution(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
+    settings = data.parent / f"{data.name}.yaml"
+    level, silent = ("info", "false") if logs else ("error", "true")
+    settings.write_text(_DISTRIBUTION.format(data=data, port=port, level=level, silent=silent))
+    return [str(find("registry")), "serve", str(settings)]
 
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
