@@ -98,7 +98,12 @@ class TestTransaction:
         assert await txn.peek_many([b"a", b"b", b"absent"]) == {b"a": b"1", b"b": b"2"}
         txn.delete(b"a")
         await txn.commit()
-        assert store.commits == [([], [Delete(b"a")])]
+        await txn.get(b"absent")
+        await txn.commit()
+        assert store.commits == [
+            ([], [Delete(b"a")]),
+            ([Unchanged(b"absent", None)], [Delete(b"a")]),
+        ]
 
     async def test_each_key_is_read_once_so_all_reads_agree(self, store: Recording) -> None:
         txn = Transaction(store)
@@ -268,7 +273,7 @@ class TestScanAll:
     @pytest.mark.parametrize(("page", "scans"), [(1, 6), (2, 3), (3, 2), (5, 2), (6, 1), (9, 1)])
     async def test_every_page(self, page: int, scans: int) -> None:
         store = Recording()
-        wanted = [b"p/%d" % number for number in range(5)]
+        wanted = [b"p/", b"p/\0", b"p/\0\0", b"p/0", b"p/00"]
         await store.memory.commit([], [Put(key, b"") for key in [b"p", *wanted, b"p0"]])
         assert [entry.key async for entry in scan_all(store, b"p/", page=page)] == wanted
         assert store.scans == [page] * scans
