@@ -7,6 +7,7 @@ import base64
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -89,7 +90,8 @@ class ApprAPI:
         self._identify = identify
         self._pulled = pulled
         self._limits = limits or Limits()
-        self._decodes = asyncio.Semaphore(self._limits.decodes)
+        # threads of its own: they are the bound, even when a request is cancelled in the middle
+        self._decoders = ThreadPoolExecutor(self._limits.decodes, "appr-decode")
         self.handlers: Mapping[type, Handler] = {
             protocol.Home: self._home,
             protocol.WellKnown: self._well_known,
@@ -210,8 +212,7 @@ class ApprAPI:
         def understand() -> PushRequest:
             return read_push(merge(query, content, content_type), limit=self._limits.unpacked)
 
-        async with self._decodes:
-            return await asyncio.to_thread(understand)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, understand)
 
     async def _delete(self, operation: protocol.DeletePackage, call: Call) -> web.Response:
         package, release = operation.package, operation.release

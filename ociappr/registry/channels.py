@@ -45,8 +45,9 @@ class Channels:
             content = await self._packages.content(package)
             await self._packages.require(package, content, text)
             release = _existing(package, content, text)
+            if not await _hold(txn, repository, release):
+                raise _release_unknown(package, text)
             tag = _channel_tag(name)
-            await txn.get(keys.tag(repository, release.tag))
             value = await txn.get(keys.tag(repository, tag))
             old = decode(TagRecord, value) if value is not None else None
             if old is not None and old.kind is not TagKind.CHANNEL:
@@ -71,12 +72,13 @@ class Channels:
             if text not in {release.text for release in content.releases}:
                 raise package_unknown(package, text)
             rest = [one for one in content.channel(name).releases if one.text != text]
-            if not rest:
-                remove(txn, repository, Tag(name), record, now=now)
-                return
-            await txn.get(keys.tag(repository, rest[0].tag))
-            left = moved(_without(record, text, now=now), str(rest[0]), now=now)
-            _put(txn, repository, Tag(name), left, now=now)
+            left = _without(record, text, now=now)
+            for release in rest:
+                if await _hold(txn, repository, release):
+                    left = moved(left, str(release), now=now)
+                    _put(txn, repository, Tag(name), left, now=now)
+                    return
+            remove(txn, repository, Tag(name), record, now=now)
 
         await transact(self._metadata, body)
 
@@ -128,6 +130,18 @@ async def leave_channels(
             _put(txn, repository, Tag(name), _without(record, str(release), now=now), now=now)
 
 
+async def _hold(txn: Transaction, repository: RepositoryName, release: Release) -> bool:
+    """Write the tag of a release again, so that this commit collides with its deletion.
+
+    Returns whether the release is still there.
+    """
+    key = keys.tag(repository, release.tag)
+    value = await txn.get(key)
+    if value is not None:
+        txn.put(key, value)
+    return value is not None
+
+
 def _put(
     txn: Transaction, repository: RepositoryName, tag: Tag, record: TagRecord, *, now: str
 ) -> None:
@@ -146,8 +160,12 @@ def _existing(package: PackageName, content: Content, text: str) -> Release:
     for release in content.releases:
         if release.text == text:
             return release
+    raise _release_unknown(package, text)
+
+
+def _release_unknown(package: PackageName, text: str) -> ReleaseUnknown:
     message = f"Release {text} doesn't exist for package {package}"
-    raise ReleaseUnknown(message, detail={"package": str(package), "release": text})
+    return ReleaseUnknown(message, detail={"package": str(package), "release": text})
 
 
 def _channel_tag(name: str) -> Tag:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from ociappr.blobstore.memory import MemoryBlobs
-from ociappr.errors import ReleaseExists
+from ociappr.errors import PackageUnknown, ReleaseExists
 from ociappr.manifest import Manifest
 from ociappr.media import OCI_INDEX
 from ociappr.metadata import Check, Conflict, Entry, Write
@@ -25,20 +26,26 @@ LIMIT = 10**6
 
 
 class Watched(MemoryMetadata):
-    """Remembers what was read, and can say Conflict although the commit landed."""
+    """Remembers what was read, denies that a tag's commit landed, lets a rival be quicker."""
 
     def __init__(self) -> None:
         super().__init__()
         self.read: set[bytes] = set()
         self.deny_once = False
+        self.rival: Callable[[], Awaitable[None]] | None = None
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         self.read |= set(keys)
         return await super().get(keys)
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
+        tags = any(write.key.startswith(b"t\0") for write in writes)
+        rival = self.rival if tags else None
+        if rival is not None:
+            self.rival = None
+            await rival()
         await super().commit(checks, writes)
-        if self.deny_once and any(write.key.startswith(b"t\0") for write in writes):
+        if tags and self.deny_once:
             self.deny_once = False
             raise Conflict
 
@@ -150,3 +157,42 @@ async def test_releases_that_share_precedence_are_found_by_name(registry: Regist
 async def test_lists_show_what_may_be_read(registry: Registry) -> None:
     await push(registry, ONE, "helm")
     assert await registry.packages.list(readable=lambda _: False) == []
+
+
+async def test_a_channel_cannot_be_set_to_a_release_deleted_meanwhile(
+    registry: Registry, metadata: Watched
+) -> None:
+    await push(registry, ONE, "helm")
+    metadata.rival = partial(registry.publishing.delete, WEB, "1.0.0", "helm")
+    with pytest.raises(PackageUnknown):
+        await registry.channels.set(WEB, "beta", "1.0.0")
+    assert await registry.packages.channels(WEB) == []
+
+
+async def test_a_release_deleted_meanwhile_leaves_the_channel_that_got_it(
+    registry: Registry, metadata: Watched
+) -> None:
+    await push(registry, ONE, "helm")
+
+    async def join() -> None:
+        await registry.channels.set(WEB, "beta", "1.0.0")
+
+    metadata.rival = join
+    await registry.publishing.delete(WEB, "1.0.0", "helm")
+    await push(registry, ONE, "helm")
+    channel = await registry.packages.channel(WEB, "beta")
+    assert (channel.current, channel.releases) == ("1.0.0", ())
+
+
+async def test_a_format_pushed_meanwhile_stays(registry: Registry, metadata: Watched) -> None:
+    metadata.rival = partial(push, registry, ONE, "kpm")
+    await push(registry, ONE, "helm")
+    packages = await registry.packages.release(WEB, "1.0.0")
+    assert [one.record.format for one in packages] == ["helm", "kpm"]
+
+
+async def test_the_same_format_pushed_meanwhile_wins(registry: Registry, metadata: Watched) -> None:
+    metadata.rival = partial(push, registry, ONE, "helm")
+    with pytest.raises(ReleaseExists):
+        await push(registry, ONE, "helm")
+    assert len(await registry.packages.release(WEB, "1.0.0")) == 1
