@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -14,11 +15,9 @@ from tests.contracts.metadata import Another, LastingMetadataContract, Outage
 
 class TestSQLite(LastingMetadataContract):
     @pytest.fixture
-    async def another(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> AsyncIterator[Another]:
-        monkeypatch.setattr(sqlite, "_BUSY", 0.01)
+    async def another(self, tmp_path: Path) -> AsyncIterator[Another]:
         async with AsyncExitStack() as opened:
+            opened.enter_context(patch.object(sqlite, "_BUSY", 0.01))
 
             async def another() -> SQLiteMetadata:
                 store = await SQLiteMetadata.open(tmp_path / "metadata.db")
