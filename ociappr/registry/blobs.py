@@ -38,6 +38,7 @@ class Blobs:
     ) -> None:
         self._metadata = metadata
         self._store = store
+        self._files = store if isinstance(store, Files) else None
         self._now = now
 
     async def find(self, repository: RepositoryName, digest: Digest) -> Blob:
@@ -79,8 +80,8 @@ class Blobs:
 
     def file(self, blob: Blob) -> Path | None:
         """Return a file that begins with exactly this blob, or None when there is no single one."""
-        if len(blob.parts) == 1 and isinstance(self._store, Files):
-            return self._store.path(blob.parts[0][0])
+        if len(blob.parts) == 1 and self._files is not None:
+            return self._files.path(blob.parts[0][0])
         return None
 
     async def mount(
