@@ -9,5 +9,5 @@ from ociappr.distribution.handlers import DistributionAPI
 
 def install(app: web.Application, api: DistributionAPI) -> None:
     """Send everything at and below ``/v2`` to *api*, which answers unknown paths itself."""
-    app.router.add_route("*", "/v2", api.handle)
     app.router.add_route("*", r"/v2/{path:[\s\S]*}", api.handle)
+    app.router.add_route("*", "/v2", api.handle)
