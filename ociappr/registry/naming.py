@@ -35,6 +35,7 @@ from ociappr.registry.records import (
 class Staged:
     """Verified bytes without a name: *inline* ones, or *parts* that session *upload* owns.
 
+    *committed* is what the session's record names of them, the last one perhaps not as long yet.
     *promoted* is set when they also lie under one locator made for their digest.
     """
 
@@ -43,6 +44,7 @@ class Staged:
     inline: bytes | None = None
     upload: UploadId | None = None
     parts: tuple[Part, ...] = ()
+    committed: tuple[Part, ...] = ()
     promoted: Locator | None = None
 
     @property
@@ -66,7 +68,7 @@ async def name(txn: Transaction, staged: Staged, *, now: str) -> BlobRecord:
     If another birth won, it is linked to: our promoted copy goes to the bin in the same commit.
     """
     if staged.upload is not None:
-        await consume(txn, staged.upload, staged.parts)
+        await consume(txn, staged.upload, staged.committed)
     old = await read_blob(txn, staged.digest)
     if old is not None:
         revive(txn, staged.digest, old, now=now)
@@ -90,13 +92,10 @@ async def name(txn: Transaction, staged: Staged, *, now: str) -> BlobRecord:
 
 
 async def consume(txn: Transaction, upload: UploadId, parts: tuple[Part, ...]) -> None:
-    """End session *upload* in this commit; it must still own just the first of *parts*.
-
-    What the closing request staged itself is not in the session's record yet.
-    """
+    """End session *upload* in this commit; its record must still name just *parts*."""
     value = await txn.get(keys.upload(upload))
     record = decode(UploadRecord, value) if value is not None else None
-    if record is None or record.ended or record.parts != parts[: len(record.parts)]:
+    if record is None or record.ended or record.parts != parts:
         raise UploadUnknown("this upload has ended", hint="start a new upload")
     txn.delete(keys.upload(upload))
 

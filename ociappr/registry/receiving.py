@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from itertools import takewhile
 
 from ociappr.blobstore import BlobStore, Locator, Part, UploadId
 from ociappr.digest import Hash, new_hash
-from ociappr.errors import RangeInvalid, SizeInvalid, UploadUnknown
+from ociappr.errors import BlobUnknown, RangeInvalid, SizeInvalid, UploadUnknown
 from ociappr.registry.records import UploadRecord
 from ociappr.registry.sessions import Sessions, algorithm
 
 _RUNNING = 1_000
+_RUN = 64  # small parts at the end that are joined
+_SMALL = 32 * 1024 * 1024  # bytes; in a large upload a 64th of it is small, too
+_MOST_PARTS = 256  # a commit must be able to move each from one owner to another
 
 
 class RunningDigests:
@@ -39,7 +43,10 @@ class RunningDigests:
 
 
 class Receiver:
-    """One request's view of an upload: what was committed before it, and the part it adds."""
+    """One request's view of an upload: what was committed before it, and the part it adds.
+
+    *committed* is what the session's record names by now, checkpoints of this request included.
+    """
 
     def __init__(
         self,
@@ -53,7 +60,7 @@ class Receiver:
         self._store = store
         self._digests = digests
         self._before = record.parts
-        self._committed = record.parts
+        self.committed = record.parts
         self._part: Part | None = None
         self._interruption: Exception | None = None
         self.upload = upload
@@ -63,6 +70,23 @@ class Receiver:
     def parts(self) -> tuple[Part, ...]:
         """All parts, the one of this request included."""
         return (*self._before, self._part) if self._part is not None else self._before
+
+    async def join(self) -> None:
+        """Replace many small parts at the end by one, so that commits can go on naming all."""
+        count = _to_join(self._before)
+        if not count:
+            return
+        kept, small = self._before[:-count], self._before[-count:]
+        locator, length = await self._store.stage(self.upload, read_back(self._store, small))
+        parts = (*kept, Part(locator, length, closed=True))
+        try:
+            await self._sessions.extend(self.upload, self._before, parts)
+        except (RangeInvalid, UploadUnknown):
+            await self._store.delete(locator)
+            raise
+        self._before = self.committed = parts
+        for part in small:
+            await self._store.delete(part.locator)
 
     async def receive(self, chunks: AsyncIterable[bytes]) -> Exception | None:
         """Stage *chunks* as a new part; return what cut them short, if anything did.
@@ -75,26 +99,26 @@ class Receiver:
         )
         if length:
             self._part = Part(locator, length, closed=True)
-        elif self._committed == self._before:
+        elif self.committed == self._before:
             await self._store.delete(locator)
         return self._interruption
 
     async def commit(self) -> UploadRecord:
-        """Make the part durable in the session; raise `RangeInvalid` if a rival was quicker.
-
-        The loser's part is removed, unless a checkpoint of it was ever sent: the session may
-        name it.
-        """
+        """Make the part durable in the session; raise `RangeInvalid` if a rival was quicker."""
         parts = self.parts
         try:
-            record = await self._sessions.extend(self.upload, self._committed, parts)
+            record = await self._sessions.extend(self.upload, self.committed, parts)
         except (RangeInvalid, UploadUnknown):
-            if self._part is not None and self._committed == self._before:
-                await self._store.delete(self._part.locator)
+            await self.drop()
             raise
         if self.running is not None:
             self._digests.keep(self.upload, parts, self.running)
         return record
+
+    async def drop(self) -> None:
+        """Remove the part, unless a checkpoint of it was ever sent: the session may name it."""
+        if self._part is not None and self.committed == self._before:
+            await self._store.delete(self._part.locator)
 
     async def _feed(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         try:
@@ -107,8 +131,19 @@ class Receiver:
 
     async def _checkpoint(self, locator: Locator, length: int) -> None:
         parts = (*self._before, Part(locator, length, closed=False))
-        expected, self._committed = self._committed, parts  # sent is as good as landed
+        expected, self.committed = self.committed, parts  # sent is as good as landed
         await self._sessions.extend(self.upload, expected, parts)
+
+
+async def read_back(store: BlobStore, parts: Sequence[Part]) -> AsyncIterator[bytes]:
+    """Yield the bytes of *parts*; raise `UploadUnknown` when one is gone, and so the session."""
+    try:
+        for part in parts:
+            async with store.read(part.locator, 0, part.length) as blocks:
+                async for block in blocks:
+                    yield block
+    except BlobUnknown:
+        raise UploadUnknown("this upload has ended") from None
 
 
 async def sized(chunks: AsyncIterable[bytes], size: int | None) -> AsyncIterator[bytes]:
@@ -121,3 +156,12 @@ async def sized(chunks: AsyncIterable[bytes], size: int | None) -> AsyncIterator
         yield chunk
     if size is not None and seen != size:
         raise SizeInvalid(f"{seen} bytes came where {size} were announced")
+
+
+def _to_join(parts: tuple[Part, ...]) -> int:
+    """Return how many parts at the end are to become one; each byte is joined a few times only."""
+    bound = max(_SMALL, sum(part.length for part in parts) // _RUN)
+    run = sum(1 for _ in takewhile(lambda part: part.length < bound, reversed(parts)))
+    if run < _RUN:
+        return len(parts) if len(parts) >= _MOST_PARTS else 0
+    return run

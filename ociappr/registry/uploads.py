@@ -7,7 +7,7 @@ staged only when it knows that no record names it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,7 +27,7 @@ from ociappr.names import RepositoryName
 from ociappr.registry import keys, naming
 from ociappr.registry.blobs import is_visible
 from ociappr.registry.naming import Staged
-from ociappr.registry.receiving import Receiver, RunningDigests, sized
+from ociappr.registry.receiving import Receiver, RunningDigests, read_back, sized
 from ociappr.registry.records import BlobRecord, Event, UploadRecord, decode, stamp
 from ociappr.registry.sessions import Sessions, algorithm
 from ociappr.registry.settings import Settings
@@ -100,6 +100,7 @@ class Uploads:
         with self._slot():
             record = record or await self._sessions.create(repository, id_)
             receiver = self._receiver(id_, record)
+            await receiver.join()
             interruption = await receiver.receive(sized(chunks, expected))
             record = await receiver.commit()
         if interruption is not None:
@@ -229,8 +230,8 @@ class Uploads:
             raise interruption
         found = await self._digest(receiver, digest.algorithm)
         if found != digest:
-            await self._sessions.end(repository, upload)
-            await self._unlink(receiver.parts)
+            await self._end(repository, upload)  # a rival may have made the parts a blob's
+            await receiver.drop()
             detail = {"given": str(digest), "computed": str(found)}
             hint = "the upload has ended: start again"
             raise DigestInvalid("the bytes do not have this digest", detail=detail, hint=hint)
@@ -240,9 +241,9 @@ class Uploads:
         """Return the verified parts: inline, promoted, or as they lie, to be promoted later."""
         parts, upload = receiver.parts, receiver.upload
         size = sum(part.length for part in parts)
-        staged = Staged(digest, size, upload=upload, parts=parts)
+        staged = Staged(digest, size, upload=upload, parts=parts, committed=receiver.committed)
         if size <= self._settings.inline_limit:
-            data = b"".join([block async for block in self._read_back(parts)])
+            data = b"".join([block async for block in read_back(self._store, parts)])
             return replace(staged, inline=data)
         if not self._store.cheap(parts) or await self._exists(digest):
             return staged
@@ -256,18 +257,9 @@ class Uploads:
         if receiver.running is not None and algorithm(receiver.upload) == wanted:
             return Digest(wanted, receiver.running.hexdigest())
         running = new_hash(wanted)
-        async for block in self._read_back(receiver.parts):
+        async for block in read_back(self._store, receiver.parts):
             running.update(block)
         return Digest(wanted, running.hexdigest())
-
-    async def _read_back(self, parts: Sequence[Part]) -> AsyncIterator[bytes]:
-        try:
-            for part in parts:
-                async with self._store.read(part.locator, 0, part.length) as blocks:
-                    async for block in blocks:
-                        yield block
-        except BlobUnknown:
-            raise UploadUnknown("this upload has ended") from None
 
     # -- commits and reads -----------------------------------------------------------------------
 
