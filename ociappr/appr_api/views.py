@@ -129,7 +129,7 @@ def _metadata(text: str) -> object:
     """Return the ``metadata`` of a package; an OCI client may have written anything there."""
     try:
         return msgspec.json.decode(text, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

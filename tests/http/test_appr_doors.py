@@ -107,6 +107,16 @@ async def test_an_artifact_of_appr_s_types_is_a_release(doors: Client) -> None:
     assert (await doors("GET", f"{WEB}/1.0.0/-/pull")).body == data
 
 
+@pytest.mark.parametrize("text", ["", "{broken", "NaN", "[" * 100_000])
+async def test_metadata_that_is_no_json_is_not_shown(doors: Client, text: str) -> None:
+    data, config = chart(), b'{"name":"web","version":"1.0.0"}'
+    await push_blob(doors, "shop/web", config)
+    await push_blob(doors, "shop/web", data)
+    raw = helm_manifest(data, config, **{"vnd.appr.metadata": text})
+    await push_manifest(doors, "shop/web", raw, "1.0.0")
+    assert (await get(doors, "shop/web/1.0.0/-"))["metadata"] is None
+
+
 async def test_a_false_content_digest_is_refused(doors: Client) -> None:
     data, config = chart(), b'{"name":"web","version":"1.0.0"}'
     await push_blob(doors, "shop/web", config)

@@ -14,6 +14,7 @@ import pytest
 from ociappr.access import OpenAccess
 from ociappr.appr_api.application import install
 from ociappr.appr_api.handlers import ApprAPI, Limits
+from ociappr.errors import Contended, StoreFull, StoreUnavailable
 from ociappr.registry import Registry
 from tests.http.appr import PACKAGES, chart, error, get, push, tar, tgz
 from tests.http.client import Client, on_both_stores
@@ -344,3 +345,91 @@ async def test_unknown_paths_and_methods_are_told_in_json(doors: Client, prefix:
 async def test_a_tar_without_gzip_is_no_archive(doors: Client) -> None:
     answer = await push(doors, "shop/web", "1.0.0", tar({"web/Chart.yaml": b"x"}))
     assert error(answer) == (400, "invalid-usage")
+
+
+MISSING = "package shop/web doesn't exist, v: {}, type: {}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "9.9.9", 404, MISSING.format("9.9.9", None)),
+        ("GET", "default", 404, MISSING.format("default", None)),
+        ("GET", "1.0.0/kpm", 404, MISSING.format("1.0.0", "kpm")),
+        ("GET", "1.0.0/kpm/pull", 404, MISSING.format("1.0.0", "kpm")),
+        ("GET", "blobs/sha256/ABC", 404, MISSING.format("ABC", None)),
+        ("GET", f"blobs/sha256/{'0' * 64}", 404, MISSING.format("0" * 64, None)),
+        ("GET", f"blobs/sha256/sha256:{'0' * 64}", 404, MISSING.format(f"sha256:{'0' * 64}", None)),
+        ("DELETE", "9.9.9/helm", 404, MISSING.format(None, None)),
+        ("DELETE", "1.0.0/kpm", 404, MISSING.format(None, None)),
+        ("DELETE", "default/helm", 404, MISSING.format(None, None)),
+        ("GET", "9.9.9/helm", 404, "No release match '9.9.9' for package 'shop/web'"),
+        ("GET", "%3E1/helm/pull", 404, "No release match '>1' for package 'shop/web'"),
+        ("GET", "abc/helm", 422, "Invalid requirement specification: 'abc'"),
+        ("GET", "%C3%A9/helm", 422, "Invalid requirement specification: '\\xe9'"),
+        ("GET", "channels/none", 404, "No channel found for package 'none'"),
+    ],
+)
+async def test_what_is_missing_is_told_in_the_original_s_words(
+    doors: Client, method: str, path: str, status: int, message: str
+) -> None:
+    await push(doors, "shop/web", "1.0.0", chart())
+    answer = await doors(method, f"{PACKAGES}/shop/web/{path}")
+    assert error(answer)[0] == status
+    assert answer.json()["message"] == message  # type: ignore[index]
+
+
+@pytest.mark.parametrize("path", ["", "/1.0.0", "/abc/helm", "/channels", "/1.0.0/helm/pull"])
+async def test_of_an_unknown_package_nothing_else_is_told(doors: Client, path: str) -> None:
+    answer = await doors("GET", f"{PACKAGES}/shop/none{path}")
+    assert error(answer) == (404, "package-not-found")
+    assert answer.json()["details"] == {  # type: ignore[index]
+        "package": "shop/none",
+        "release": None,
+        "media_type": None,
+    }
+
+
+async def test_metadata_that_is_no_utf8_is_refused(doors: Client) -> None:
+    blob = base64.b64encode(chart())
+    body = b'{"release": "1.0.0", "metadata": "\xff", "blob": "' + blob + b'"}'
+    answer = await doors("POST", f"{PACKAGES}/shop/web", body)
+    assert error(answer) == (400, "invalid-usage")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (StoreUnavailable("no answer"), 503, "unavailable"),
+        (StoreFull("no room"), 507, "unavailable"),
+        (Contended("gave up"), 503, "resource-in-use"),
+        (RuntimeError("a defect"), 500, "internal-error"),
+    ],
+)
+async def test_faults_of_the_server_are_told_as_such(
+    doors: Client,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+    status: int,
+    code: str,
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(registry.packages, "list", fail)
+    answer = await doors("GET", PACKAGES)
+    assert error(answer) == (status, code)
+    assert ("Retry-After" in answer.headers) is (status == 503)
+    assert "defect" not in answer.body.decode()
+
+
+async def test_a_body_that_breaks_off_pushes_nothing(doors: Client) -> None:
+    _, writer = await doors.connect()
+    writer.write(f"POST {PACKAGES}/shop/web HTTP/1.1\r\nHost: x\r\n".encode())
+    writer.write(b'Content-Length: 1000\r\n\r\n{"release": ')
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    answer = await doors("GET", f"{PACKAGES}/shop/web")
+    assert error(answer) == (404, "package-not-found")
