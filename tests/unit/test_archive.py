@@ -156,3 +156,16 @@ def test_a_damaged_archive_is_read_or_refused_but_breaks_nothing() -> None:
             packed = packed[: chance.randrange(len(packed))]
         with contextlib.suppress(PackageInvalid, TooLarge):
             inspect(packed, limit=LIMIT)
+
+
+def test_a_size_in_base_256_is_read() -> None:
+    plain = bytearray(tar({"web/Chart.yaml": CHART}))
+    plain[124:136] = b"\x80" + len(CHART).to_bytes(11, "big")
+    plain[148:156] = b" " * 8
+    plain[148:156] = f"{sum(plain[:512]):06o}\0 ".encode()
+    assert inspect(gzip.compress(bytes(plain)), limit=LIMIT).chart == CHART
+
+
+def test_a_very_long_name_is_passed_over() -> None:
+    plain = tar({"d" * 70_000 + "/x": b"1", "web/Chart.yaml": CHART})
+    assert inspect(gzip.compress(plain), limit=LIMIT).chart == CHART
