@@ -157,7 +157,7 @@ class Transaction:
             entries = await self._store.get(missing)
             self._read.update({key: entries.get(key) for key in missing})
         values = {key: entry.value for key in keys if (entry := self._read[key]) is not None}
-        for key in keys:
+        for key in keys if self._writes else ():
             match self._writes.get(key):
                 case Put(value=value):
                     values[key] = value

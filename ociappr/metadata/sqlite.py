@@ -83,7 +83,10 @@ class SQLiteMetadata:
         if len(keys) > _SHORT:
             rows = await self._in_thread(lambda: _at_one_instant(self._long, keys))
         else:
-            rows = _run(lambda: list(_select(self._short, _ENTRY, keys)))
+            try:
+                rows = _select(self._short, _ENTRY, keys)
+            except sqlite3.Error as error:
+                raise _translated(error) from error
         return {row[0]: Entry(*row) for row in rows}
 
     async def scan(
@@ -329,19 +332,23 @@ def _marked(query: str, size: int) -> str:
     return " UNION ALL ".join([query + "key = ?"] * size)
 
 
-def _select(database: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> Iterator[Any]:
-    """Yield the rows of *keys*; the last key fills up each statement to one of few sizes."""
+def _select(database: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[Any]:
+    """Return the rows of *keys*; the last key fills up each statement to one of few sizes."""
+    if len(keys) == 1:  # what every pull asks
+        return database.execute(_marked(query, 1), keys).fetchall()
+    rows: list[Any] = []
     for first in range(0, len(keys), _BATCH):
         batch = list(keys[first : first + _BATCH])
         size = 1 << (len(batch) - 1).bit_length()
         batch += batch[-1:] * (size - len(batch))
-        yield from database.execute(_marked(query, size), batch).fetchall()
+        rows += database.execute(_marked(query, size), batch).fetchall()
+    return rows
 
 
 def _at_one_instant(database: sqlite3.Connection, keys: Sequence[bytes]) -> list[Row]:
     database.execute("BEGIN")
     try:
-        return list(_select(database, _ENTRY, keys))
+        return _select(database, _ENTRY, keys)
     finally:
         database.execute("ROLLBACK")
 
