@@ -18,13 +18,13 @@ from ociappr.access import ANONYMOUS, Access, Action, Principal
 from ociappr.appr_api import protocol, views
 from ociappr.appr_api.errors import UNKNOWN, answer, body
 from ociappr.appr_api.parameters import Parameters, PushRequest, merge, read_login, read_push, text
+from ociappr.digest import Digest
 from ociappr.errors import OciapprError
 from ociappr.http import STALL, abandoned, read, request_id, send_blob, send_stream
-from ociappr.names import PackageName, RepositoryName
+from ociappr.names import PackageName, RepositoryName, Tag
 from ociappr.registry import Registry
 from ociappr.registry.blobs import Blob
 from ociappr.registry.packages import archive_name
-from ociappr.releases import Release
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ _SMALL_BODY = 1024 * 1024
 
 Identify: TypeAlias = Callable[[web.BaseRequest], Awaitable[Principal]]
 """Tells who makes a request; credentials that are wrong are nobody's on this door."""
-Pulled: TypeAlias = Callable[[RepositoryName, "Release | str"], None]
-"""Told of every archive that was asked for and found, by its release or digest."""
+Pulled: TypeAlias = Callable[[RepositoryName, Tag | Digest], None]
+"""Told of every archive that was asked for and found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ async def anybody(_: web.BaseRequest) -> Principal:
     return ANONYMOUS
 
 
-def unrecorded(_: RepositoryName, __: Release | str) -> None:
+def unrecorded(_: RepositoryName, __: Tag | Digest) -> None:
     """Record no pull."""
 
 
@@ -227,7 +227,7 @@ class ApprAPI:
         self._require(call, package, Action.PULL)
         found = await self._registry.packages.find(package, operation.query, operation.format)
         blob = await self._registry.packages.archive(found)
-        self._pulled(package.repository, found.release)
+        self._pulled(package.repository, found.release.tag)
         version = str(found.release)
         fields = {"media_type": found.record.format} if operation.as_json else None
         return await self._send(call, blob, package, version=version, shown=version, fields=fields)
@@ -236,7 +236,7 @@ class ApprAPI:
         package, digest = operation.package, operation.digest
         self._require(call, package, Action.PULL)
         blob = await self._registry.packages.archive_by_digest(package, digest)
-        self._pulled(package.repository, digest)
+        self._pulled(package.repository, blob.digest)
         fields: dict[str, str] | None = {} if operation.as_json else None
         return await self._send(
             call, blob, package, version=digest, shown=digest[:8], fields=fields

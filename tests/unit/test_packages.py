@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from ociappr.blobstore.filesystem import FilesystemBlobs
 from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.errors import PackageUnknown, ReleaseExists
 from ociappr.manifest import Manifest
 from ociappr.media import OCI_INDEX
 from ociappr.metadata import Check, Conflict, Entry, Write
 from ociappr.metadata.memory import MemoryMetadata
+from ociappr.metadata.sqlite import SQLiteMetadata
 from ociappr.names import PackageName, Reference, Tag
 from ociappr.registry import Registry
 from ociappr.registry.publishing import examine
@@ -196,3 +200,21 @@ async def test_the_same_format_pushed_meanwhile_wins(registry: Registry, metadat
     with pytest.raises(ReleaseExists):
         await push(registry, ONE, "helm")
     assert len(await registry.packages.release(WEB, "1.0.0")) == 1
+
+
+async def test_of_pushers_on_several_replicas_one_wins(tmp_path: Path) -> None:
+    stores = [await SQLiteMetadata.open(tmp_path / "metadata.db") for _ in range(2)]
+    blobs = await FilesystemBlobs.open(tmp_path / "blobs")
+    replicas = [await Registry.open(store, blobs) for store in stores]
+    formats = ["helm"] * 5 + ["kpm"] * 5
+    results = await asyncio.gather(
+        *(push(replica, ONE, format_) for replica in replicas for format_ in formats),
+        return_exceptions=True,
+    )
+    assert results.count(None) == 2
+    assert all(isinstance(one, ReleaseExists | None) for one in results)
+    shown = await replicas[0].packages.release(WEB, "1.0.0")
+    assert [one.record.format for one in shown] == ["helm", "kpm"]
+    for store in stores:
+        await store.close()
+    await blobs.close()
