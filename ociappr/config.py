@@ -7,26 +7,45 @@ Sizes are written ``64MiB``, durations ``15m``. Nothing else in the project read
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, TypeVar
+from urllib.parse import quote
 
 import msgspec
-import yaml
 
 from ociappr.registry.settings import Sparse
 
 _PREFIX = "OCIAPPR_"
-_UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_QUANTITY = re.compile(r"([0-9]+)\s*([A-Za-z]*)")
+_UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_QUANTITY = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
 _MANIFEST_MINIMUM = 4 * 1024**2
+_INLINE_MAXIMUM = 256 * 1024
+_LAST_PORT = 65535
+_MOST_WORKERS = 128
 
 
 class ConfigError(Exception):
     """A setting is unknown, malformed or impossible; the message names it and its source."""
+
+
+def _quantity(text: object, example: str) -> tuple[int, str]:
+    found = _QUANTITY.fullmatch(str(text).strip())
+    if found is None or not isinstance(text, int | str) or isinstance(text, bool):
+        raise ValueError(f"{text!r} is no number with a unit, like {example}")
+    return int(found[1]), found[2]
+
+
+def _spelled(number: int, units: Mapping[str, int]) -> str:
+    """Return *number* with the largest unit that divides it; zero with the smallest unit."""
+    smallest, *_ = units
+    fitting = [unit for unit, factor in units.items() if number and number % factor == 0]
+    unit = fitting[-1] if fitting else smallest
+    return f"{number // units[unit]}{unit}"
 
 
 class Size(int):
@@ -34,18 +53,16 @@ class Size(int):
 
     @classmethod
     def parse(cls, text: object) -> Size:
-        """Return the size that *text* spells; raise `ValueError`."""
-        number, unit = _quantity(text)
-        if unit not in _UNITS:
-            raise ValueError(f"a size ends in one of {', '.join(filter(None, _UNITS))}")
-        return cls(number * _UNITS[unit])
+        """Return the size that *text* spells, a bare number being bytes; raise `ValueError`."""
+        number, unit = _quantity(text, "64MiB")
+        factor = _UNITS.get(unit or "B")
+        if factor is None:
+            raise ValueError(f"a size ends in one of {', '.join(_UNITS)}; this ends in {unit!r}")
+        return cls(number * factor)
 
     def __str__(self) -> str:
         """Return the shortest spelling."""
-        for unit, factor in reversed(_UNITS.items()):
-            if unit and self and self % factor == 0:
-                return f"{self // factor}{unit}"
-        return f"{int(self)}B"
+        return _spelled(int(self), _UNITS)
 
 
 class Duration(timedelta):
@@ -54,21 +71,22 @@ class Duration(timedelta):
     @classmethod
     def parse(cls, text: object) -> Duration:
         """Return the duration that *text* spells; raise `ValueError`."""
-        number, unit = _quantity(text)
-        if unit not in _SECONDS:
-            raise ValueError(f"a duration ends in one of {', '.join(_SECONDS)}")
-        return cls(seconds=number * _SECONDS[unit])
+        number, unit = _quantity(text, "15m")
+        factor = _MILLISECONDS.get(unit)
+        if factor is None:
+            known = ", ".join(_MILLISECONDS)
+            raise ValueError(f"a duration ends in one of {known}; this ends in {unit!r}")
+        try:
+            return cls(milliseconds=number * factor)
+        except OverflowError:
+            raise ValueError("so long a time cannot be") from None
 
     def __str__(self) -> str:
         """Return the shortest spelling."""
-        seconds = self.total_seconds()
-        for unit, factor in reversed(_SECONDS.items()):
-            if seconds and seconds % factor == 0:
-                return f"{int(seconds // factor)}{unit}"
-        return f"{int(seconds * 1000)}ms"
+        return _spelled(self // timedelta(milliseconds=1), _MILLISECONDS)
 
 
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Section(msgspec.Struct, frozen=True):
     """A group of settings."""
 
 
@@ -76,13 +94,14 @@ S = TypeVar("S", bound=Section)
 
 
 class ServerSection(Section, frozen=True):
-    """How the server listens."""
+    """How the server listens, and how long it waits."""
 
     listen: str = "127.0.0.1:5000"
     workers: int = 1
     stall: Duration = Duration(seconds=60)
-    drain: Duration = Duration(seconds=30)
     keepalive: Duration = Duration(seconds=75)
+    notice: Duration = Duration(seconds=0)
+    drain: Duration = Duration(seconds=30)
 
 
 class StorageSection(Section, frozen=True):
@@ -101,7 +120,7 @@ class MetadataSection(Section, frozen=True):
 class ManifestsSection(Section, frozen=True):
     """What manifests may be."""
 
-    sparse: Literal["none", "indexes", "all"] = "indexes"
+    sparse: Sparse = Sparse.INDEXES
     limit: Size = Size(_MANIFEST_MINIMUM)
     cache: Size = Size(64 * 1024**2)
 
@@ -156,20 +175,29 @@ class Config(Section, frozen=True):
     @property
     def storage_url(self) -> str:
         """Where the blobs lie, the default filled in."""
-        return self.storage.url or f"file:///{_absolute(self.data)}/blobs"
+        return self.storage.url or f"file://{self._directory}/blobs"
 
     @property
     def metadata_url(self) -> str:
         """Where the metadata lie, the default filled in."""
-        return self.metadata.url or f"sqlite:///{_absolute(self.data)}/metadata.db"
+        return self.metadata.url or f"sqlite://{self._directory}/metadata.db"
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port to listen on; raise `ConfigError`."""
+        """Host and port to listen on, the host empty for every address; raise `ConfigError`."""
         host, colon, port = self.server.listen.rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the last port
-            raise ConfigError(f"server.listen: {self.server.listen!r} does not read HOST:PORT")
-        return host.strip("[]"), int(port)
+        number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else -1  # noqa: PLR2004 - ports have five digits
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not 0 <= number <= _LAST_PORT or (":" in host and not bracketed):
+            raise ConfigError(
+                f"server.listen: {self.server.listen!r} does not read HOST:PORT"
+                " ([::1]:5000 for IPv6)"
+            )
+        return host.strip("[]"), number
+
+    @property
+    def _directory(self) -> str:
+        return quote(str(Path(self.data).absolute()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +225,7 @@ class Loaded:
             yield Setting(key, value, self.origins.get(key, "default"))
 
 
-def fields(section: type[msgspec.Struct] = Config, prefix: str = "") -> dict[str, object]:
+def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, object]:
     """Return every key, as ``section.name``, with its type."""
     found: dict[str, object] = {}
     for one in msgspec.structs.fields(section):
@@ -227,7 +255,8 @@ def load(
     for origin, given, strict in sources:
         for key, raw in given.items():
             if key not in known:
-                raise ConfigError(f"{key}: there is no such setting (from {origin})")
+                written = _variable if origin == "environment" else str
+                raise ConfigError(f"{_unknown(key, known, written)} (from {origin})")
             values[key] = _convert(key, raw, known[key], origin, strict=strict)
             origins[key] = origin
     config = _build(Config, values, "")
@@ -235,17 +264,42 @@ def load(
     return Loaded(config, origins)
 
 
+# what well-formed values must also be: when it is wrong, the key, and what it must be
+_RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
+    (lambda c: not c.data, "data", "names a directory"),
+    (
+        lambda c: not 1 <= c.server.workers <= _MOST_WORKERS,
+        "server.workers",
+        f"is 1 to {_MOST_WORKERS}",
+    ),
+    (lambda c: not c.server.stall, "server.stall", "is more than nothing"),
+    (lambda c: not c.server.keepalive, "server.keepalive", "is more than nothing"),
+    (
+        lambda c: c.manifests.limit < _MANIFEST_MINIMUM,
+        "manifests.limit",
+        f"is {Size(_MANIFEST_MINIMUM)} at least, as distribution-spec wants",
+    ),
+    (lambda c: not c.appr.body, "appr.body", "is more than nothing"),
+    (lambda c: not c.appr.unpacked, "appr.unpacked", "is more than nothing"),
+    (lambda c: c.appr.decodes < 1, "appr.decodes", "is 1 at least"),
+    (lambda c: not c.collector.interval, "collector.interval", "is more than nothing"),
+    (lambda c: not c.collector.sessions, "collector.sessions", "is more than nothing"),
+    (lambda c: c.limits.uploads < 1, "limits.uploads", "is 1 at least"),
+    (
+        lambda c: c.limits.inline > _INLINE_MAXIMUM,
+        "limits.inline",
+        f"is {Size(_INLINE_MAXIMUM)} at most: larger bytes are no metadata",
+    ),
+)
+
+
 def _check(config: Config) -> None:
     """Raise `ConfigError` for values that are well-formed, but cannot be."""
     _ = config.address
-    if config.server.workers < 1:
-        raise ConfigError("server.workers: at least 1")
-    if config.manifests.limit < _MANIFEST_MINIMUM:
-        raise ConfigError("manifests.limit: registries accept 4MiB at least (distribution-spec)")
-    if config.appr.decodes < 1:
-        raise ConfigError("appr.decodes: at least 1")
-    if config.limits.uploads < 1:
-        raise ConfigError("limits.uploads: at least 1")
+    values = {setting.key: setting.value for setting in Loaded(config).settings()}
+    for is_wrong, key, rule in _RULES:
+        if is_wrong(config):
+            raise ConfigError(f"{key}: {str(values[key])!r} cannot be; it {rule}")
 
 
 def _build(section: type[S], values: Mapping[str, object], prefix: str) -> S:
@@ -268,24 +322,69 @@ def _convert(key: str, raw: object, kind: object, origin: str, *, strict: bool) 
         raise ConfigError(f"{key}: {error} (from {origin})") from None
 
 
+def _unknown(key: str, known: Mapping[str, object], written: Callable[[str], str]) -> str:
+    """Return that there is no such setting, and what might be meant, as it is *written* there."""
+    if any(name.startswith(f"{key}.") for name in known):
+        return f"{written(key)}: is a section, whose settings stand below it"
+    near = get_close_matches(key, known, n=1)
+    meant = f"did you mean {written(near[0])}?" if near else "`ociappr config` shows all there are"
+    return f"{written(key)}: there is no such setting; {meant}"
+
+
+# -- the file ------------------------------------------------------------------------------------
+
+
 def _from_file(path: Path) -> dict[str, object]:
+    import yaml  # noqa: PLC0415 - start-up time of those who have no file
+
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        _refuse_duplicates(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        document = yaml.safe_load(text)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if document is None:
+        return {}
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: the top level is not a mapping")
-    return dict(_flat(document))
+        raise ConfigError(f"{path}: the top level is no mapping of sections")
+    return dict(_flat(document, path))
 
 
-def _flat(document: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _refuse_duplicates(node: object, path: Path, prefix: str = "") -> None:
+    """Raise `ConfigError` for a key that stands twice, of which YAML readers keep the last."""
+    import yaml  # noqa: PLC0415 - as above
+
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if name in seen:
+            raise ConfigError(f"{name}: stands twice (from {path})")
+        seen.add(name)
+        _refuse_duplicates(value, path, f"{name}.")
+
+
+def _flat(
+    document: Mapping[object, object], path: Path, prefix: str = ""
+) -> Iterator[tuple[str, object]]:
+    sections = {key.partition(".")[0] for key in fields() if "." in key}
     for name, value in document.items():
+        if not isinstance(name, str) or "." in name:
+            raise ConfigError(f"{prefix}{name}: there is no such setting (from {path})")
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
+            yield from _flat(value, path, f"{prefix}{name}.")
+        elif value is not None or f"{prefix}{name}" not in sections:  # a section may be empty
             yield f"{prefix}{name}", value
+
+
+# -- the environment -----------------------------------------------------------------------------
+
+
+def _variable(key: str) -> str:
+    return _PREFIX + key.upper().replace(".", "__")
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
@@ -295,19 +394,3 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
         for name, value in environ.items()
         if name.startswith(_PREFIX)
     }
-
-
-def sparse(config: Config) -> Sparse:
-    """Return the policy about absent children."""
-    return Sparse(config.manifests.sparse)
-
-
-def _quantity(text: object) -> tuple[int, str]:
-    found = _QUANTITY.fullmatch(str(text).strip())
-    if found is None or isinstance(text, bool):
-        raise ValueError(f"{text!r} is no number with a unit")
-    return int(found[1]), found[2]
-
-
-def _absolute(data: str) -> str:
-    return str(Path(data).absolute()).lstrip("/")

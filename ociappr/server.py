@@ -6,10 +6,12 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from http import HTTPStatus
+from io import FileIO
 
 from aiohttp import web
 
@@ -17,21 +19,26 @@ from ociappr import __version__, stores
 from ociappr.access import OpenAccess
 from ociappr.appr_api.application import install as install_appr
 from ociappr.appr_api.handlers import ApprAPI, Limits
-from ociappr.config import Config, sparse
+from ociappr.config import Config
 from ociappr.distribution.application import install as install_distribution
 from ociappr.distribution.handlers import DistributionAPI
 from ociappr.errors import OciapprError
 from ociappr.registry import Registry, Settings
-from ociappr.telemetry import ACCESS_LOG, METRICS, AccessLogger, Metrics
+from ociappr.telemetry import ACCESS_LOG, AccessLog, Metrics, access_logger
+
+BACKLOG = 1024
+_CUT = 1.0  # seconds for what is left when the drain time is over
+_FIRST_RUN = 10  # the collector's first run comes after so small a part of its interval
+_PRODUCT = "ociappr"  # what the world is told of us: no versions
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _log = logging.getLogger("ociappr")
-BACKLOG = 1024
 
 
 def settings(config: Config) -> Settings:
     """Return what the core is told of *config*."""
     return Settings(
-        sparse=sparse(config),
+        sparse=config.manifests.sparse,
         manifest_limit=config.manifests.limit,
         cache_bytes=config.manifests.cache,
         inline_limit=config.limits.inline,
@@ -60,6 +67,9 @@ async def open_registry(config: Config) -> AsyncIterator[Registry]:
         await metadata.close()
 
 
+# -- the application -----------------------------------------------------------------------------
+
+
 class Health:
     """``/livez``: the process runs; ``/readyz``: it can and wants to serve; ``/metrics``."""
 
@@ -84,13 +94,20 @@ class Health:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Answer the counters in Prometheus' text format."""
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self._metrics.render(), headers=headers)
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": _METRICS_TYPE})
+
+    async def sign(self, _: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Name the product in *response*, and end its connection if the server is stopping."""
+        response.headers["Server"] = _PRODUCT
+        if self.draining:
+            response.force_close()
+            response.headers["Connection"] = "close"
 
 
 def application(config: Config, registry: Registry, health: Health) -> web.Application:
     """Return the application: both doors, and the server's own pages."""
     app = web.Application()
+    app.on_response_prepare.append(health.sign)
     access = OpenAccess()
     stall = config.server.stall.total_seconds()
     distribution = DistributionAPI(
@@ -101,62 +118,169 @@ def application(config: Config, registry: Registry, health: Health) -> web.Appli
         stall=stall,
     )
     install_distribution(app, distribution)
+    app.router.add_get("/livez", health.live)
+    app.router.add_get("/readyz", health.ready)
+    app.router.add_get("/metrics", health.metrics)
     limits = Limits(
         body=config.appr.body,
         unpacked=config.appr.unpacked,
         decodes=config.appr.decodes,
         stall=stall,
     )
-    app.router.add_get("/livez", health.live)
-    app.router.add_get("/readyz", health.ready)
-    app.router.add_get("/metrics", health.metrics)
     install_appr(app, ApprAPI(registry, access, limits=limits))
     return app
 
 
-async def run(config: Config, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Serve on *listener* until *stop*; then finish what runs and close the stores."""
-    async with open_registry(config) as registry:
-        metrics = Metrics()
-        health = Health(registry, metrics)
-        app = application(config, registry, health)
-        app[METRICS] = metrics
-        runner = web.AppRunner(
-            app,
-            access_log=logging.getLogger(ACCESS_LOG),
-            access_log_class=AccessLogger,
-            access_log_format=config.log.format,
-            keepalive_timeout=config.server.keepalive.total_seconds(),
-            shutdown_timeout=config.server.drain.total_seconds(),
-        )
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        _announce(config, listener)
-        async with _collecting(config, registry, metrics):
-            await stop.wait()
-            _log.info("stopping: no new connections, %s for what runs", config.server.drain)
-            health.draining = True
-            await runner.cleanup()
+# -- a life --------------------------------------------------------------------------------------
 
 
-def serve(config: Config, listener: socket.socket) -> None:
-    """Run a server in this process until SIGTERM or SIGINT."""
+class Running:
+    """Counts the requests that are being handled, so that the end can wait for them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def around(
+        self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """Return *handle*, counted."""
+
+        async def counted(request: web.BaseRequest) -> web.StreamResponse:
+            self._count += 1
+            self._none.clear()
+            try:
+                return await handle(request)
+            finally:
+                self._count -= 1
+                if not self._count:
+                    self._none.set()
+
+        return counted
+
+    async def wait(self) -> None:
+        """Return when no request is being handled."""
+        await self._none.wait()
+
+
+class Life:
+    """What ends a server: asked once it finishes what runs, asked again it does so at once."""
+
+    def __init__(self) -> None:
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    def ask(self) -> None:
+        """Ask for the end."""
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def wait(self) -> None:
+        """Return when the end was asked for."""
+        await self._stop.wait()
+
+    async def until(self, work: Awaitable[object], seconds: float) -> bool:
+        """Wait for *work*, but no longer than *seconds* or a second asking; tell if it ended."""
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self._hurry.wait())]
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        is_done = tasks[0].done()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return is_done
+
+
+def serve(
+    config: Config,
+    listener: socket.socket,
+    *,
+    worker: int = 0,
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run a server in this process until one of *signals*; call *ready* when it takes requests.
+
+    *worker* is its number among those on the same socket; the first of them collects garbage.
+    Raises `ConfigError` and `OciapprError` when it cannot start.
+    """
 
     async def main() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stop.set)
-        await run(config, listener, stop)
+        life = Life()
+        for name in signals:
+            asyncio.get_running_loop().add_signal_handler(name, life.ask)
+        await run(config, listener, life, worker=worker, ready=ready)
 
     asyncio.run(main())
+
+
+async def run(
+    config: Config,
+    listener: socket.socket,
+    life: Life,
+    *,
+    worker: int,
+    ready: Callable[[], None],
+) -> None:
+    """Serve on *listener* to the end of *life*; then finish what runs and close the stores."""
+    async with open_registry(config) as registry:
+        metrics = Metrics(worker)
+        health = Health(registry, metrics)
+        stderr = FileIO(sys.stderr.fileno(), "w", closefd=False) if config.log.access else None
+        log = AccessLog(metrics, config.log.format, stderr)
+        runner = web.AppRunner(
+            application(config, registry, health),
+            access_log=logging.getLogger(ACCESS_LOG),
+            access_log_class=access_logger(log),
+            auto_decompress=False,  # bytes are stored as they come, and bombs stay folded
+            keepalive_timeout=config.server.keepalive.total_seconds(),
+            shutdown_timeout=_CUT,
+        )
+        await runner.setup()
+        running = _counted(runner)
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        if worker == 0:
+            _announce(config, listener)
+        ready()
+        async with _collecting(config, registry, metrics, runs=worker == 0):
+            await life.wait()
+        health.draining = True
+        await _finish(config, runner, running, life)
+        log.flush()
+
+
+def _counted(runner: web.AppRunner) -> Running:
+    running = Running()
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner was not set up")
+    server.request_handler = running.around(server.request_handler)
+    return running
+
+
+async def _finish(config: Config, runner: web.AppRunner, running: Running, life: Life) -> None:
+    """Let a proxy notice, stop listening, wait for what runs, and cut what is left.
+
+    aiohttp's own shutdown comes last: from its beginning on it reads no more of any body, which
+    would end every upload.
+    """
+    notice, drain = config.server.notice, config.server.drain
+    if notice:
+        _log.info("stopping in %s; /readyz tells so", notice)
+        await life.until(asyncio.sleep(notice.total_seconds()), notice.total_seconds())
+    _log.info("stopping: no new connections, %s for what runs", drain)
+    for site in runner.sites:
+        await site.stop()
+    if not await life.until(running.wait(), drain.total_seconds()):
+        _log.warning("stopping: cutting off what still runs")
+    await runner.cleanup()
 
 
 def bind(config: Config) -> socket.socket:
     """Return a socket bound to the address of *config*; raise `OSError`."""
     host, port = config.address
     infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = infos[0]
+    # localhost means 127.0.0.1 to those who will write localhost
+    family, kind, protocol, _, address = min(infos, key=lambda info: info[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -168,9 +292,11 @@ def bind(config: Config) -> socket.socket:
 
 
 @asynccontextmanager
-async def _collecting(config: Config, registry: Registry, metrics: Metrics) -> AsyncIterator[None]:
+async def _collecting(
+    config: Config, registry: Registry, metrics: Metrics, *, runs: bool
+) -> AsyncIterator[None]:
     """Run the collector on its interval beside what is in the block."""
-    if not config.collector.enabled:
+    if not (runs and config.collector.enabled):
         yield
         return
     task = asyncio.create_task(_collect(config, registry, metrics), name="collector")
@@ -182,15 +308,19 @@ async def _collecting(config: Config, registry: Registry, metrics: Metrics) -> A
 
 
 async def _collect(config: Config, registry: Registry, metrics: Metrics) -> None:
+    interval = config.collector.interval.total_seconds()
+    await asyncio.sleep(interval / _FIRST_RUN)
     while True:
-        await asyncio.sleep(config.collector.interval.total_seconds())
         try:
-            done = await registry.collector.run()
+            done = asdict(await registry.collector.run())
         except OciapprError as error:
             _log.warning("the collector stopped early: %s; it tries again", error.message)
-            continue
-        metrics.collected(asdict(done))
-        _log.info("collected", extra={"fields": asdict(done)})
+        except Exception:  # noqa: BLE001 - logged; what it did half it does again
+            _log.exception("the collector stopped early; it tries again")
+        else:
+            metrics.collected(done)
+            _log.info("collected", extra={"fields": done})
+        await asyncio.sleep(interval)
 
 
 def _announce(config: Config, listener: socket.socket) -> None:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 async def _sqlite(url: str, _: Config) -> MetadataStore:
-    path = _path(url)
+    path = _path(url, "metadata.url")
     _make_directory(path.parent)
     return await SQLiteMetadata.open(path)
 
@@ -30,7 +30,7 @@ async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
 
 
 async def _file(url: str, config: Config) -> BlobStore:
-    root = _path(url)
+    root = _path(url, "storage.url")
     _make_directory(root)
     return await FilesystemBlobs.open(root, threaded=config.storage.threaded)
 
@@ -80,11 +80,11 @@ def _driver(drivers: Mapping[str, T], url: str, key: str) -> T:
     return drivers[scheme]
 
 
-def _path(url: str) -> Path:
-    """Return the path of ``scheme:///path``; raise `ConfigError` if there is a host."""
+def _path(url: str, key: str) -> Path:
+    """Return the path of ``scheme:///path``; raise `ConfigError` if there is more, or none."""
     parts = urlsplit(url)
-    if parts.netloc or not parts.path.strip("/"):
-        raise ConfigError(f"{url!r} does not read {parts.scheme}:///absolute/path")
+    if parts.netloc or parts.query or parts.fragment or not parts.path.strip("/"):
+        raise ConfigError(f"{key}: {url!r} does not read {parts.scheme}:///absolute/path")
     return Path(unquote(parts.path))
 
 
@@ -92,5 +92,5 @@ def _make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        hint = "choose another directory with --data, or make this one writable"
-        raise StoreUnavailable(f"cannot create {path}: {error.strerror}", hint=hint) from error
+        hint = "choose another directory with --data, or let this one be written"
+        raise StoreUnavailable(f"cannot make {path}: {error.strerror}", hint=hint) from error

@@ -1,7 +1,7 @@
 """What the server tells of itself: log lines, one per request among them, and metrics.
 
-No header, no body and no query value is ever logged, so no credential can be; what a client chose
-is escaped so no line can be forged.
+No header but ``User-Agent``, no body and no query is ever logged, so no credential can be; what a
+client chose is escaped and cut, so that no line can be forged or torn.
 """
 
 from __future__ import annotations
@@ -9,22 +9,44 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import select
 import sys
-from collections.abc import Callable, Mapping
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from io import FileIO
+from itertools import accumulate
 
 import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from aiohttp.http_exceptions import HttpProcessingError
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from ociappr.http import request_id
 
 ACCESS_LOG = "ociappr.access"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
-_DOORS: Mapping[str, str] = {"v2": "oci", "api": "appr", "cnr": "appr", "appr": "appr"}
+_DOORS: Mapping[str, str] = {
+    "v2": "oci",
+    "livez": "server",
+    "readyz": "server",
+    "metrics": "server",
+}
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
+_LONGEST_PATH = 1024
+_LONGEST_AGENT = 256
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_SEPARATORS = {0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+# -- the log -------------------------------------------------------------------------------------
 
 
 class JSONFormatter(logging.Formatter):
@@ -41,159 +63,258 @@ class JSONFormatter(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return json.dumps(line, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; what a client chose is quoted."""
+    """A line for people; control characters are escaped, tracebacks indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
         told = " ".join(f"{k}={v!a}" for k, v in getattr(record, "fields", {}).items())
-        line = f"{moment} {record.levelname.lower():7} {record.getMessage()} {told}".rstrip()
+        message = record.getMessage().translate(_CONTROLS | _SEPARATORS)
+        line = f"{moment} {record.levelname.lower():7} {message} {told}".rstrip()
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            traceback = self.formatException(record.exc_info).splitlines()
+            line += "".join(f"\n    {one.translate(_CONTROLS)}" for one in traceback)
         return line
 
 
 _FORMATTERS: dict[str, type[logging.Formatter]] = {"json": JSONFormatter, "text": TextFormatter}
 
 
-def configure(level: str, format_: str, *, access: bool) -> None:
-    """Send all log lines to standard error; *format_* is ``json`` or ``text``."""
+def configure(level: str, form: str) -> None:
+    """Send all log lines to standard error; *form* is ``json`` or ``text``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_FORMATTERS[format_]())
+    handler.setFormatter(_FORMATTERS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger(ACCESS_LOG).setLevel(logging.INFO if access else logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)  # in debug it tells of every wait
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether a record is no mere malformed request, of which the access log tells."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+# -- metrics -------------------------------------------------------------------------------------
+
+
+class _Row:
+    """What was counted of the requests that share their labels."""
+
+    __slots__ = ("buckets", "received", "requests", "seconds", "sent")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.received = 0
+        self.sent = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(_BUCKETS) + 1)
 
 
 class Metrics:
-    """Counters of this process, in Prometheus' text format."""
+    """Counters of one worker process, in Prometheus' text format.
 
-    def __init__(self) -> None:
+    They are plain numbers until somebody asks: prometheus-client's own counters cost a manifest GET
+    a tenth of its time. *worker* is a label of all of them, for each worker answers for itself.
+    """
+
+    def __init__(self, worker: int = 0) -> None:
+        self._worker = str(worker)
+        self._rows: dict[tuple[str, str, int], _Row] = {}
+        self._collected: dict[str, int] = {}
+        self._unwritten = 0
         self._registry = CollectorRegistry()
-        labels = ("door", "method", "status")
-        self._requests = Counter(
-            "ociappr_requests_total", "Requests answered.", labels, registry=self._registry
-        )
-        self._seconds = Histogram(
-            "ociappr_request_seconds",
-            "Time from request line to last byte.",
-            ("door", "method"),
-            buckets=_BUCKETS,
-            registry=self._registry,
-        )
-        self._sent = Counter(
-            "ociappr_sent_bytes_total", "Bytes sent in bodies.", ("door",), registry=self._registry
-        )
-        self._collected = Gauge(
-            "ociappr_collector_last_run",
-            "What the last run of the collector did.",
-            ("what",),
-            registry=self._registry,
-        )
-        self._children = lru_cache(maxsize=1_000)(self._label)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
-    def request(self, door: str, method: str, status: int, sent: int, seconds: float) -> None:
+    def request(
+        self, door: str, method: str, status: int, *, received: int, sent: int, seconds: float
+    ) -> None:
         """Count one answered request."""
-        requests, durations, bytes_sent = self._children(door, method, status)
-        requests.inc()
-        durations.observe(seconds)
-        bytes_sent.inc(sent)
+        row = self._rows.get((door, method, status))
+        if row is None:
+            known = method if method in _METHODS else "other"
+            row = self._rows.setdefault((door, known, status), _Row())
+        row.requests += 1
+        row.received += received
+        row.sent += sent
+        row.seconds += seconds
+        row.buckets[bisect_left(_BUCKETS, seconds)] += 1
 
-    def _label(self, door: str, method: str, status: int) -> tuple[Counter, Histogram, Counter]:
-        known = method if method in _METHODS else "other"
-        return (
-            self._requests.labels(door, known, str(status)),
-            self._seconds.labels(door, known),
-            self._sent.labels(door),
-        )
+    def collected(self, figures: Mapping[str, int]) -> None:
+        """Add the figures of a run of the collector."""
+        for what, number in {"runs": 1, **figures}.items():
+            self._collected[what] = self._collected.get(what, 0) + number
 
-    def collected(self, figures: dict[str, int]) -> None:
-        """Keep the figures of a run of the collector."""
-        for what, number in figures.items():
-            self._collected.labels(what).set(number)
+    def unwritten(self, lines: int) -> None:
+        """Count lines of the access log that could not be written."""
+        self._unwritten += lines
 
     def render(self) -> bytes:
         """Return the text that Prometheus scrapes."""
         return generate_latest(self._registry)
 
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; prometheus-client asks for them."""
+        labels = ["door", "method", "status", "worker"]
+        requests = CounterMetricFamily("ociappr_requests", "Requests answered.", labels=labels)
+        seconds = HistogramMetricFamily(
+            "ociappr_request_seconds", "From request line to last byte.", labels=labels
+        )
+        received = CounterMetricFamily("ociappr_received_bytes", "Bodies read.", labels=labels)
+        sent = CounterMetricFamily("ociappr_sent_bytes", "Bodies sent.", labels=labels)
+        for (door, method, status), row in self._rows.items():
+            values = [door, method, str(status), self._worker]
+            requests.add_metric(values, row.requests)
+            bounds = [*map(str, _BUCKETS), "+Inf"]
+            buckets = list(zip(bounds, accumulate(row.buckets), strict=True))
+            seconds.add_metric(values, buckets, row.seconds)
+            received.add_metric(values, row.received)
+            sent.add_metric(values, row.sent)
+        yield from (requests, seconds, received, sent)
+        collected = CounterMetricFamily(
+            "ociappr_collector", "What the collector did.", labels=["what", "worker"]
+        )
+        for what, number in self._collected.items():
+            collected.add_metric([what, self._worker], number)
+        yield collected
+        lost = GaugeMetricFamily(
+            "ociappr_access_lines_lost", "Lines that could not be written.", labels=["worker"]
+        )
+        lost.add_metric([self._worker], self._unwritten)
+        yield lost
 
-METRICS = web.AppKey("metrics", Metrics)
+
+# -- the access log ------------------------------------------------------------------------------
 
 
-_UNREAD = "UNKNOWN"  # aiohttp's method for what was no HTTP, such as a TLS greeting; it has no app
+class _Line(msgspec.Struct):
+    """One request; sizes in bytes of bodies."""
+
+    time: str
+    level: str
+    logger: str
+    method: str
+    path: str
+    status: int
+    received: int
+    sent: int
+    seconds: float
+    remote: str
+    agent: str
+    request: str
 
 
-def _json_line(fields: Mapping[str, object]) -> bytes:
-    return msgspec.json.encode(fields)
+_encode = msgspec.json.Encoder().encode
 
 
-def _text_line(fields: Mapping[str, object]) -> bytes:
-    return " ".join(f"{name}={value!a}" for name, value in fields.items()).encode()
+def _text(line: _Line) -> bytes:
+    names = _Line.__struct_fields__
+    return " ".join(f"{name}={getattr(line, name)!a}" for name in names).encode()
 
 
-_LINES: Mapping[str, Callable[[Mapping[str, object]], bytes]] = {
-    "json": _json_line,
-    "text": _text_line,
-}
+_FORMS: Mapping[str, Callable[[_Line], bytes]] = {"json": _encode, "text": _text}
+
+
+class AccessLog:
+    """Counts every request, and writes its line to *stream* in *form*, ``json`` or ``text``.
+
+    The lines of one turn of the loop are written together, past the machinery of `logging`, which
+    would cost as much as the request itself. With no *stream* they are only counted.
+    """
+
+    def __init__(self, metrics: Metrics, form: str, stream: FileIO | None) -> None:
+        self._metrics = metrics
+        self._form = _FORMS[form]
+        self._stream = stream
+        self._waiting: list[bytes] = []
+        self._second = 0
+        self._prefix = ""
+
+    def tell(self, request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
+        """Tell of *request*, answered by *response* after that many *seconds*."""
+        path = request.rel_url.raw_path
+        door = _DOORS.get(path[1:].partition("/")[0], "appr")
+        received, sent = request.content.total_bytes, _sent(request, response)
+        self._metrics.request(
+            door, request.method, response.status, received=received, sent=sent, seconds=seconds
+        )
+        if self._stream is None:
+            return
+        line = _Line(
+            self._now(),
+            "info",
+            ACCESS_LOG,
+            _safe(request.method, _LONGEST_AGENT),
+            _safe(path, _LONGEST_PATH),
+            response.status,
+            received,
+            sent,
+            round(seconds, 6),
+            request.remote or "",
+            _safe(request.headers.get("User-Agent", ""), _LONGEST_AGENT),
+            request_id(request),
+        )
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting.append(self._form(line))
+
+    def flush(self) -> None:
+        """Write what waits; a log that cannot be written does not stop the answers."""
+        lines, self._waiting = self._waiting, []
+        for portion in _portions(lines):
+            try:
+                written = self._stream.write(portion) if self._stream else None
+            except OSError:
+                written = None
+            if written != len(portion):
+                self._metrics.unwritten(portion.count(b"\n"))
+
+    def _now(self) -> str:
+        """Return the time in ISO 8601, like every other line's."""
+        now = time.time_ns() // 1_000_000
+        second = now // 1000
+        if second != self._second:
+            self._second = second
+            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._prefix}.{now % 1000:03d}+00:00"
+
+
+def _portions(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield whole lines, as many together as a pipe takes at once: workers may share one."""
+    portion = b""
+    for line in lines:
+        if portion and len(portion) + len(line) >= select.PIPE_BUF:
+            yield portion
+            portion = b""
+        portion += line + b"\n"
+    if portion:
+        yield portion
+
+
+def access_logger(log: AccessLog) -> type[AbstractAccessLogger]:
+    """Return the class that aiohttp makes one object of for each connection; all tell *log*."""
+
+    class AccessLogger(AbstractAccessLogger):
+        def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+            log.tell(request, response, time)
+
+    return AccessLogger
+
+
+def _safe(text: str, longest: int) -> str:
+    """Return *text* in ASCII and cut: a client may send any bytes, of any length."""
+    if len(text) > longest:
+        text = f"{text[:longest]}..."
+    return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()
 
 
 def _sent(request: web.BaseRequest, response: web.StreamResponse) -> int:
-    """Return the bytes of the body; aiohttp does not count what went out with the headers."""
-    promised = 0 if request.method == "HEAD" else response.content_length or 0
-    return max(response.body_length, promised)
-
-
-class AccessLogger(AbstractAccessLogger):
-    """Counts every request and writes its line; aiohttp makes one and calls it at each end.
-
-    *log_format* is ``json`` or ``text``. The lines of one turn of the loop are written together,
-    past the machinery of `logging`, which would cost as much as the request itself.
-    """
-
-    def __init__(self, logger: logging.Logger, log_format: str) -> None:
-        super().__init__(logger, log_format)
-        self._line = _LINES[log_format]
-        self._told = logger.isEnabledFor(logging.INFO)
-        self._waiting: list[bytes] = []
-
-    @property
-    def enabled(self) -> bool:
-        """Whether to be called: always, for the counters."""
-        return True
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Tell of *request*, answered in *time* seconds."""
-        path = request.rel_url.raw_path
-        sent = _sent(request, response)
-        metrics = None
-        if isinstance(request, web.Request) and request.method != _UNREAD:
-            metrics = request.app.get(METRICS)
-        if metrics is not None:
-            door = _DOORS.get(path[1:].partition("/")[0], "other")
-            metrics.request(door, request.method, response.status, sent, time)
-        if not self._told:
-            return
-        fields = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "logger": ACCESS_LOG,
-            "method": request.method,
-            "path": path,
-            "status": response.status,
-            "sent": sent,
-            "seconds": round(time, 6),
-            "remote": request.remote,
-            "agent": request.headers.get("User-Agent", ""),
-            "request": request_id(request),
-        }
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._write)
-        self._waiting.append(self._line(fields))
-
-    def _write(self) -> None:
-        lines, self._waiting = self._waiting, []
-        sys.stderr.buffer.write(b"\n".join(lines) + b"\n")
-        sys.stderr.buffer.flush()
+    """Return the bytes of the body; what aiohttp counts holds the head, but no file."""
+    if request.method == "HEAD":
+        return 0
+    promised = response.content_length
+    return response.body_length if promised is None else promised

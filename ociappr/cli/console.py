@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
+from datetime import timedelta
+from enum import Enum, IntEnum
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 C = TypeVar("C", bound=Callable[..., object])
+
+_VERBOSE = "ociappr.verbose"
+_OUTPUT = "ociappr.output"
 
 
 class Exit(IntEnum):
@@ -20,33 +25,60 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
-    PARTLY = 3
-    REFUSED = 4
-    UNKNOWN = 5
-    CHANGES = 10
     INTERRUPTED = 130
 
 
-def fail(message: str, status: Exit, error: BaseException, *, verbose: bool) -> Exit:
-    """Write one line on standard error, the whole chain if *verbose*; return *status*."""
-    click.echo(f"ociappr: {message}", err=True)
-    if verbose:
-        traceback.print_exception(error)
-    return status
+def fail(ctx: click.Context, error: Exception) -> Exit | None:
+    """Tell of *error* in one line on standard error, and of the whole chain if verbose.
 
+    Returns the exit status; None, with nothing told, if *error* is a bug of ours.
+    """
+    from ociappr.config import ConfigError  # noqa: PLC0415 - start-up time
+    from ociappr.errors import OciapprError  # noqa: PLC0415 - start-up time
 
-def show(rows: Sequence[Mapping[str, object]], output: str) -> None:
-    """Print *rows* as a table, as JSON or as YAML."""
-    if output == "json":
-        click.echo(json.dumps(rows, indent=2, default=str))
-    elif output == "yaml":
-        import yaml  # noqa: PLC0415 - a quarter of the start-up time, seldom needed
-
-        plain = json.loads(json.dumps(rows, default=str))
-        click.echo(yaml.safe_dump(plain, sort_keys=False).rstrip())
+    if isinstance(error, OciapprError):
+        message = f"{error.message}; {error.hint}" if error.hint else error.message
+    elif isinstance(error, ConfigError):
+        message = str(error)
     else:
-        for line in _table(rows):
-            click.echo(line)
+        return None
+    form = ctx.meta.get(_OUTPUT, "text")
+    line = f"ociappr: {message}" if form == "text" else _dumped({"error": message}, form)
+    click.echo(line, err=True)
+    if ctx.meta.get(_VERBOSE):
+        traceback.print_exception(error, file=sys.stderr)
+    return Exit.USAGE if isinstance(error, ConfigError) else Exit.FAILED
+
+
+def show(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print *rows* in the form asked for: a table, JSON or YAML."""
+    form = click.get_current_context().meta.get(_OUTPUT, "text")
+    lines = _table(rows) if form == "text" else [_dumped(list(rows), form)]
+    for line in lines:
+        click.echo(line)
+
+
+def say(text: str) -> None:
+    """Print *text*, if people read the output."""
+    if click.get_current_context().meta.get(_OUTPUT, "text") == "text":
+        click.echo(text)
+
+
+def _dumped(document: object, form: str) -> str:
+    text = json.dumps(document, indent=2 if isinstance(document, list) else None, default=str)
+    if form == "json":
+        return text
+    import yaml  # noqa: PLC0415 - start-up time, and seldom needed
+
+    return str(yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def plain(value: object) -> object:
+    """Return a setting's value as it is written in a file."""
+    if isinstance(value, Enum):
+        return value.value
+    own = isinstance(value, timedelta) or type(value) not in (int, str, bool)
+    return str(value) if own else value
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
@@ -61,14 +93,24 @@ def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     ]
 
 
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
+    def keep(ctx: click.Context, _: click.Parameter, value: object) -> None:
+        ctx.meta[name] = value
+
+    return keep
+
+
 def output_option(command: C) -> C:
-    """Add ``--output``."""
+    """Add ``--output``, which `show` and errors follow."""
     option = click.option(
         "--output",
         type=click.Choice(["text", "json", "yaml"]),
         default="text",
         show_default=True,
-        help="Form of everything printed.",
+        expose_value=False,
+        is_eager=True,
+        callback=_keep(_OUTPUT),
+        help="Form of everything printed, errors too.",
     )
     return option(command)
 
@@ -76,11 +118,21 @@ def output_option(command: C) -> C:
 def settings_options(command: C) -> C:
     """Add the flags that choose settings; each is one key of the configuration."""
     options = [
-        click.option("--config", "file", type=click.Path(path_type=Path), help="YAML file."),
+        click.option(
+            "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="YAML file."
+        ),
         click.option("--data", metavar="DIR", help="Directory of the default stores."),
         click.option("--metadata", "metadata__url", metavar="URL", help="sqlite:///PATH"),
         click.option("--storage", "storage__url", metavar="URL", help="file:///PATH"),
-        click.option("-v", "--verbose", is_flag=True, help="Show the whole chain of an error."),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_keep(_VERBOSE),
+            help="Show the whole chain of an error.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from ociappr.cli.console import Exit, output_option, settings_options, show
+from ociappr.cli.console import Exit, output_option, say, settings_options, show
 from ociappr.cli.loading import loaded
 from ociappr.config import Config
 
@@ -17,14 +16,18 @@ from ociappr.config import Config
 @click.command("fsck")
 @settings_options
 @output_option
-def command(file: Path | None, output: str, *, verbose: bool, **flags: str | None) -> None:  # noqa: ARG001 - main reads it
-    """Read and hash every blob, derive every derived key again, and report; changes nothing."""
+@click.pass_context
+def command(ctx: click.Context, /, file: Path | None, **flags: str | None) -> None:
+    """Read and hash every blob, derive every derived key again, and report; changes nothing.
+
+    Exits with 1 if it found something. On a registry in use a finding may be a change that was
+    under way: look again.
+    """
     findings = asyncio.run(_check(loaded(file, flags).config))
-    show(findings, output)
+    show(findings)
     if findings:
-        sys.exit(Exit.FAILED)
-    if output == "text":
-        click.echo("everything is as it should be")
+        ctx.exit(Exit.FAILED)
+    say("everything is as it should be")
 
 
 async def _check(config: Config) -> list[dict[str, object]]:

@@ -16,10 +16,10 @@ from ociappr.config import Config
 @click.command("gc")
 @settings_options
 @output_option
-def command(file: Path | None, output: str, *, verbose: bool, **flags: str | None) -> None:  # noqa: ARG001 - main reads it
+def command(file: Path | None, **flags: str | None) -> None:
     """Run the collector once, beside a running server if there is one."""
     figures = asyncio.run(_collect(loaded(file, flags).config))
-    show([{"what": what, "number": number} for what, number in figures.items()], output)
+    show([{"what": what, "number": number} for what, number in figures.items()])
 
 
 async def _collect(config: Config) -> dict[str, int]:

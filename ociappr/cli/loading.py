@@ -9,14 +9,10 @@ from pathlib import Path
 from ociappr.config import Loaded, load
 
 
-def loaded(file: Path | None, flags: Mapping[str, object]) -> Loaded:
+def loaded(file: Path | None, flags: Mapping[str, str | None]) -> Loaded:
     """Return the settings; a flag's name is its key with ``__`` for the dot.
 
     Raises `ConfigError`.
     """
-    given = {
-        name.replace("__", "."): str(value)
-        for name, value in flags.items()
-        if value is not None and name != "verbose"
-    }
+    given = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
     return load(file=file, environ=os.environ, flags=given)

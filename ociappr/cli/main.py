@@ -9,8 +9,6 @@ from collections.abc import Mapping
 import click
 
 from ociappr.cli.console import Exit, fail
-from ociappr.config import ConfigError
-from ociappr.errors import OciapprError
 
 _COMMANDS: Mapping[str, str] = {
     "serve": "Run the registry.",
@@ -41,6 +39,18 @@ class _Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; tell of what we know how to tell in one line."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            status = fail(ctx, error)
+            if status is None:
+                raise
+            ctx.exit(status)
+
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
@@ -49,18 +59,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with its status (docs/cli.md)."""
-    verbose = "-v" in sys.argv[1:] or "--verbose" in sys.argv[1:]
     try:
-        cli.main(standalone_mode=False)
+        sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.USAGE)
-    except ConfigError as error:
-        sys.exit(fail(str(error), Exit.USAGE, error, verbose=verbose))
-    except OciapprError as error:
-        message = f"{error.message}; {error.hint}" if error.hint else error.message
-        sys.exit(fail(message, Exit.FAILED, error, verbose=verbose))
     except (KeyboardInterrupt, click.Abort):
         sys.exit(Exit.INTERRUPTED)
