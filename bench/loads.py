@@ -39,7 +39,7 @@ class Sizes:
 FULL: Final = Sizes(
     pairs=5, seconds=10, blob=200 << 20, artifacts=1000, tags=100_000, upload=1 << 30
 )
-QUICK: Final = Sizes(pairs=3, seconds=2, blob=32 << 20, artifacts=200, tags=10_000, upload=64 << 20)
+QUICK: Final = Sizes(pairs=3, seconds=2, blob=32 << 20, artifacts=200, tags=5_000, upload=64 << 20)
 
 
 def manifest_gets(server: Running, sizes: Sizes) -> float:
