@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from ociappr.metadata import MetadataStore, sqlite
+from ociappr.metadata import MetadataStore, sqlite_file
 from ociappr.metadata.sqlite import SQLiteMetadata
 from tests.contracts.metadata import Another, LastingMetadataContract, Outage
 
@@ -17,7 +17,7 @@ class TestSQLite(LastingMetadataContract):
     @pytest.fixture
     async def another(self, tmp_path: Path) -> AsyncIterator[Another]:
         async with AsyncExitStack() as opened:
-            opened.enter_context(patch.object(sqlite, "_BUSY", 0.01))
+            opened.enter_context(patch.object(sqlite_file, "_BUSY", 0.01))
 
             async def another() -> SQLiteMetadata:
                 store = await SQLiteMetadata.open(tmp_path / "metadata.db")

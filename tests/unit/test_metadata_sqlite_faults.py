@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from ociappr.errors import StoreFull, StoreUnavailable
-from ociappr.metadata import Check, Conflict, Delete, Empty, Put, Unchanged, Write, sqlite, transact
+from ociappr.metadata import (
+    Check,
+    Conflict,
+    Delete,
+    Empty,
+    Put,
+    Unchanged,
+    Write,
+    sqlite_writer,
+    transact,
+)
 from ociappr.metadata.sqlite import SQLiteMetadata
 from tests.contracts.metadata import entry, increment, keys, seed
 
@@ -302,7 +312,7 @@ async def test_the_log_stays_bounded(
     store: SQLiteMetadata, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that stays keeps the log from starting over; once it left, the log is cut."""
-    monkeypatch.setattr(sqlite, "_LOG", 1_000_000)
+    monkeypatch.setattr(sqlite_writer, "_LOG", 1_000_000)
     monkeypatch.setattr(store._writer, "_log_bound", 5_000_000)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
