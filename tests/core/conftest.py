@@ -31,7 +31,7 @@ async def files(tmp_path: Path) -> AsyncIterator[World]:
     await metadata.close()
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", pytest.param("files", marks=pytest.mark.slow)])
 def world(request: pytest.FixtureRequest) -> World:
     """Each kind of world in turn."""
     found = request.getfixturevalue(request.param)

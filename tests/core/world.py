@@ -10,11 +10,12 @@ from ociappr.blobstore import BlobStore, Locator
 from ociappr.descriptor import EMPTY_BYTES
 from ociappr.digest import Digest
 from ociappr.media import OCI_INDEX, OCI_MANIFEST
-from ociappr.metadata import Entry, MetadataStore, scan_all
+from ociappr.metadata import Entry, MetadataStore
 from ociappr.names import Reference, RepositoryName, Tag
 from ociappr.registry import Registry, Settings, keys
 from ociappr.registry.collector import Collected
 from ociappr.registry.records import BlobRecord, UploadRecord, decode
+from tests.core.leftovers import entries, leftovers
 
 A, B = RepositoryName("library/a"), RepositoryName("library/b")
 CHECKPOINT = 300_000
@@ -55,11 +56,7 @@ class World:
 
     async def entries(self, letters: str) -> list[Entry]:
         """Return all entries of these kinds."""
-        return [
-            entry
-            for letter in letters
-            async for entry in scan_all(self.metadata, keys.kind(letter))
-        ]
+        return await entries(self.metadata, letters)
 
     async def value(self, key: bytes) -> bytes | None:
         """Return the value of a key, if it is there."""
@@ -100,21 +97,7 @@ class World:
             f"{finding.what}: {finding.about}"
             async for finding in (await self.registry()).fsck.run()
         ]
-        found += [f"left over: {keys.parts(entry.key)}" for entry in await self.entries("ux")]
-        blobs = {
-            keys.parts(entry.key)[1]: decode(BlobRecord, entry.value)
-            for entry in await self.entries("b")
-        }
-        named = {place for record in blobs.values() for place, _ in record.parts}
-        pinned = {keys.parts(entry.key)[1] for entry in await self.entries("p")}
-        found += [f"object of nobody: {one}" for one in await self.objects() if one not in named]
-        found += [f"kept for nothing: {digest}" for digest in blobs.keys() - pinned]
-        for entry in await self.entries("il"):
-            kind, digest, rest = keys.parts(entry.key)
-            birth = entry.value.decode() if kind == "l" else rest
-            if digest not in blobs or blobs[digest].birth != birth:
-                found.append(f"of another birth: {keys.parts(entry.key)}")
-        return found
+        return found + await leftovers(self.metadata, self.store)
 
 
 async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
