@@ -31,7 +31,7 @@ from ociappr.manifest import Manifest, build_image, build_index
 from ociappr.media import OCI_INDEX, OCI_MANIFEST
 from ociappr.names import PackageName, Reference, RepositoryName, Tag
 from ociappr.registry import Registry
-from ociappr.registry.publishing import examine
+from ociappr.registry.submissions import examine
 from ociappr.releases import Release
 
 REPOSITORIES: Final = tuple(RepositoryName(f"soak/{name}") for name in ("a", "b", "c"))

@@ -24,7 +24,7 @@ from ociappr.http import STALL, abandoned, read, request_id, send_blob, send_str
 from ociappr.names import PackageName, RepositoryName, Tag
 from ociappr.registry import Registry
 from ociappr.registry.blobs import Blob
-from ociappr.registry.packages import archive_name
+from ociappr.registry.contents import archive_name
 
 _log = logging.getLogger(__name__)
 

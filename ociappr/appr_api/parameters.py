@@ -26,7 +26,7 @@ from ociappr.errors import (
 )
 from ociappr.names import shown
 from ociappr.package import parse_format
-from ociappr.registry.publishing import Submission, examine
+from ociappr.registry.submissions import Submission, examine
 from ociappr.releases import Release
 
 DEFAULT_FORMAT = "kpm"

@@ -16,7 +16,7 @@ import msgspec
 from ociappr.appr_api.protocol import PREFIXES
 from ociappr.names import PackageName
 from ociappr.package import content_type, manifest_type
-from ociappr.registry.packages import Channel, Listing, Package
+from ociappr.registry.contents import Channel, Listing, Package
 
 API_VERSION = "0.7.4"
 """The version of the original server whose API this is."""
@@ -40,7 +40,7 @@ def listing(found: Listing) -> dict[str, object]:
         "name": str(found.package),
         "default": names[0],
         "releases": names,
-        "manifests": found.releases[0].names,
+        "manifests": [one.format for one in found.releases[0].formats],
         "visibility": "public",
         "created_at": _moment(found.created),
     }

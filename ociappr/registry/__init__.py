@@ -50,7 +50,6 @@ class Registry:
         self.publishing = Publishing(
             self.uploads,
             self.manifests,
-            self.tags,
             self.packages,
             manifest_limit=settings.manifest_limit,
             now=now,

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from datetime import datetime
 
 from ociappr.digest import Digest
-from ociappr.errors import NameInvalid, ReleaseUnknown, TagImmutable
+from ociappr.errors import NameInvalid, TagImmutable
 from ociappr.metadata import MetadataStore, Transaction, transact
 from ociappr.names import PackageName, RepositoryName, Tag, is_tag, shown
 from ociappr.registry import keys, naming
-from ociappr.registry.packages import Channel, Content, Packages, channel_unknown, package_unknown
+from ociappr.registry.contents import (
+    Channel,
+    Content,
+    channel_unknown,
+    package_unknown,
+    release_unknown,
+)
+from ociappr.registry.packages import Packages
 from ociappr.registry.records import Event, TagKind, TagRecord, decode, stamp
 from ociappr.registry.tags import Tags, moved, remove, write
 from ociappr.releases import Query, Release
@@ -46,7 +53,7 @@ class Channels:
             await self._packages.require(package, content, text)
             release = _existing(package, content, text)
             if not await _hold(txn, repository, release):
-                raise _release_unknown(package, text)
+                raise release_unknown(package, text)
             tag = _channel_tag(name)
             value = await txn.get(keys.tag(repository, tag))
             old = decode(TagRecord, value) if value is not None else None
@@ -160,12 +167,7 @@ def _existing(package: PackageName, content: Content, text: str) -> Release:
     for release in content.releases:
         if release.text == text:
             return release
-    raise _release_unknown(package, text)
-
-
-def _release_unknown(package: PackageName, text: str) -> ReleaseUnknown:
-    message = f"Release {text} doesn't exist for package {package}"
-    return ReleaseUnknown(message, detail={"package": str(package), "release": text})
+    raise release_unknown(package, text)
 
 
 def _channel_tag(name: str) -> Tag:

@@ -1,107 +1,40 @@
 """Packages: appr's view of the tags of a repository, for reading.
 
 A package is a repository of two segments that holds, or once held, a release. Lists read tag
-records only; a manifest is read for the ``metadata`` that came with a push. The messages of the
-errors are those of the original server, word for word, since clients and people know them.
+records only; a manifest is read for the ``metadata`` that came with a push.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 
 from ociappr.digest import ContentDigest, Digest
-from ociappr.errors import (
-    BlobUnknown,
-    ChannelUnknown,
-    DigestInvalid,
-    MediaTypeInvalid,
-    PackageUnknown,
-    ReleaseInvalid,
-    ReleaseUnknown,
-)
+from ociappr.errors import BlobUnknown, DigestInvalid, ReleaseInvalid
 from ociappr.manifest import Manifest
 from ociappr.metadata import MetadataStore, scan_all
 from ociappr.names import PackageName, RepositoryName, Tag
 from ociappr.package import METADATA
 from ociappr.registry import keys
 from ociappr.registry.blobs import Blob, Blobs
+from ociappr.registry.contents import (
+    Channel,
+    Content,
+    Listing,
+    Package,
+    Published,
+    descending,
+    no_match,
+    package_unknown,
+)
 from ociappr.registry.manifests import Manifests
 from ociappr.registry.records import FormatRecord, RepositoryRecord, TagKind, TagRecord, decode
 from ociappr.registry.tags import Tags
 from ociappr.releases import Query, Release, select
 
-ONLY = "-"
-"""Names the format of a release that has just one."""
-
 # whether a stored tag can be of a kind, without decoding it
 _RELEASE_MARK, _CHANNEL_MARK = b'"release"', b'"channel"'
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A release and its packages, one per format."""
-
-    release: Release
-    formats: tuple[FormatRecord, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the formats."""
-        return tuple(found.format for found in self.formats)
-
-
-@dataclass(frozen=True, slots=True)
-class Package:
-    """One format of one release; *metadata* is the JSON text that was pushed with it, or "null"."""
-
-    package: PackageName
-    release: Release
-    record: FormatRecord
-    metadata: str = "null"
-    channels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A channel: its *current* release (perhaps deleted), and its *releases* that exist."""
-
-    name: str
-    current: str
-    releases: tuple[Release, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A package in a list: its releases, the highest first, and when it began."""
-
-    package: PackageName
-    created: str
-    releases: tuple[Published, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What the tags of one repository are to appr."""
-
-    releases: dict[Release, Published]
-    channels: dict[str, TagRecord]
-
-    def channel(self, name: str) -> Channel:
-        """Return the channel *name*; raise `ChannelUnknown`."""
-        record = self.channels.get(name)
-        if record is None:
-            raise channel_unknown(name)
-        members = set(record.members)
-        live = (release for release in self.releases if release.text in members)
-        return Channel(name, record.current, tuple(sorted(live, reverse=True)))
-
-    def leading_to(self, release: Release) -> tuple[str, ...]:
-        """Return the names of the channels whose current release this is."""
-        found = self.channels.items()
-        return tuple(name for name, record in found if record.current == release.text)
 
 
 class Packages:
@@ -133,7 +66,7 @@ class Packages:
                 found.setdefault(package, []).append(release)
         created = await self._created(namespace)
         return [
-            Listing(package, created[str(package)], _descending(releases))
+            Listing(package, created[str(package)], descending(releases))
             for package, releases in found.items()
             if readable(package.repository) and str(package) in created
         ]
@@ -143,8 +76,8 @@ class Packages:
         content = await self.content(package)
         if not content.releases:
             await self.require_repository(package)
-        published = _descending(content.releases.values())
-        narrowed = (_narrowed(one, format_) for one in published)
+        published = descending(content.releases.values())
+        narrowed = (one.narrowed(format_) for one in published)
         return await self._packages(package, (one for one in narrowed if one is not None))
 
     async def release(self, package: PackageName, text: str) -> Sequence[Package]:
@@ -165,13 +98,13 @@ class Packages:
         if published is None:
             content = await self.content(package)
             published = await self._chosen(package, content, query)
-        return Package(package, published.release, _format(package, published, format_))
+        return Package(package, published.release, published.format(package, format_))
 
     async def show(self, package: PackageName, query: str, format_: str) -> Package:
         """Return what `find` does, with its metadata and the channels that lead to it."""
         content = await self.content(package)
         published = await self._chosen(package, content, query)
-        record = _format(package, published, format_)
+        record = published.format(package, format_)
         metadata = await self._metadata_of(record)
         release = published.release
         return Package(package, release, record, metadata, content.leading_to(release))
@@ -271,9 +204,7 @@ class Packages:
         await self.require(package, content, query)
         release = select(content.releases, Query(query))
         if release is None:
-            message = f"No release match '{query}' for package '{package}'"
-            detail = {"package": str(package), "release_query": query}
-            raise ReleaseUnknown(message, detail=detail)
+            raise no_match(package, query)
         return content.releases[release]
 
     async def _packages(
@@ -302,7 +233,7 @@ class Packages:
                 continue
             record = decode(TagRecord, entry.value)
             published = await self._published(package, Tag(tag), record)
-            narrowed = _narrowed(published, format_) if published is not None else None
+            narrowed = published.narrowed(format_) if published is not None else None
             if narrowed is not None:
                 yield package, narrowed
 
@@ -314,48 +245,5 @@ class Packages:
         }
 
 
-def archive_name(package: PackageName, version: str) -> str:
-    """Return the file name that clients give the archive of a package."""
-    return f"{package.namespace}_{package.name}_{version}.tar.gz"
-
-
-def package_unknown(
-    package: PackageName, release: str | None = None, format_: str | None = None
-) -> PackageUnknown:
-    """Return the original's error for whatever is missing below a package."""
-    message = f"package {package} doesn't exist, v: {release}, type: {format_}"
-    detail = {"package": str(package), "release": release, "media_type": format_}
-    return PackageUnknown(message, detail=detail)
-
-
-def channel_unknown(name: str) -> ChannelUnknown:
-    """Return the original's error for a channel that is missing; it calls the channel a package."""
-    return ChannelUnknown(f"No channel found for package '{name}'", detail={"package": name})
-
-
-def _format(package: PackageName, published: Published, format_: str) -> FormatRecord:
-    if format_ == ONLY and len(published.formats) == 1:
-        return published.formats[0]
-    if format_ == ONLY:
-        raise MediaTypeInvalid(f"media-type non specified: [{','.join(published.names)}]")
-    for found in published.formats:
-        if found.format == format_:
-            return found
-    raise package_unknown(package, str(published.release), format_)
-
-
 def _member_key(repository: RepositoryName, record: FormatRecord) -> bytes:
     return keys.manifest(repository, Digest.parse(record.manifest))
-
-
-def _narrowed(published: Published, format_: str | None) -> Published | None:
-    """Return *published* with nothing but *format_*, if that is given; None if it lacks that."""
-    if format_ is None:
-        return published
-    formats = tuple(found for found in published.formats if found.format == format_)
-    return Published(published.release, formats) if formats else None
-
-
-def _descending(published: Iterable[Published]) -> tuple[Published, ...]:
-    """Return releases, the highest first."""
-    return tuple(sorted(published, key=attrgetter("release"), reverse=True))

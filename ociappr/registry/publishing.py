@@ -7,33 +7,23 @@ push writes the manifest, the index that a second format makes necessary, and th
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
+from typing import TypeAlias
 
-from ociappr.archive import inspect
-from ociappr.descriptor import EMPTY, EMPTY_BYTES, Descriptor
-from ociappr.digest import ContentDigest, Digest
+from ociappr.descriptor import Descriptor
+from ociappr.digest import Digest
 from ociappr.errors import ManifestTooLarge, ReleaseExists, ReleaseInvalid
-from ociappr.manifest import Manifest, build_image, build_index
-from ociappr.media import HELM_CHART, HELM_CONFIG, INDEXES
+from ociappr.manifest import Manifest, build_index
+from ociappr.media import INDEXES
 from ociappr.metadata import Transaction
 from ociappr.names import PackageName, RepositoryName
-from ociappr.package import (
-    CONTENT_DIGEST,
-    CREATED,
-    HELM,
-    METADATA,
-    TITLE,
-    content_type,
-    manifest_type,
-)
 from ociappr.registry import keys, naming
 from ociappr.registry.channels import leave_channels
-from ociappr.registry.charts import config_of
+from ociappr.registry.contents import package_unknown
 from ociappr.registry.manifests import Manifests
 from ociappr.registry.naming import Staged
-from ociappr.registry.packages import Packages, archive_name, package_unknown
+from ociappr.registry.packages import Packages
 from ociappr.registry.records import (
     Event,
     FormatRecord,
@@ -43,33 +33,15 @@ from ociappr.registry.records import (
     decode,
     stamp,
 )
-from ociappr.registry.tags import Tags, remove, write
+from ociappr.registry.submissions import Submission
+from ociappr.registry.tags import remove, write
 from ociappr.registry.uploads import Uploads
 from ociappr.releases import Release
 
 _BLOCK = 256 * 1024
 
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A package to publish, read and understood; *config* is set when it is a Helm chart."""
-
-    format: str
-    data: bytes
-    digest: Digest
-    content_digest: ContentDigest
-    config: bytes | None
-
-
-def examine(data: bytes, format_: str, *, limit: int) -> Submission:
-    """Return what the tar.gz *data*, which may unpack to *limit* bytes, is; takes a while.
-
-    Raises `PackageInvalid` and `TooLarge`. A ``helm`` package whose chart Helm would not load, such
-    as an operator bundle, is a package like any other.
-    """
-    archive = inspect(data, limit=limit)
-    config = config_of(archive.chart) if format_ == HELM and archive.chart is not None else None
-    return Submission(format_, data, Digest.of(data), archive.content_digest, config)
+Entries: TypeAlias = Mapping[FormatRecord, Descriptor]
+"""The packages of a release and their manifests, in the order of an index."""
 
 
 class Publishing:
@@ -79,17 +51,15 @@ class Publishing:
         self,
         uploads: Uploads,
         manifests: Manifests,
-        tags: Tags,
         packages: Packages,
         *,
         manifest_limit: int,
         now: Callable[[], datetime],
     ) -> None:
-        self._manifest_limit = manifest_limit
         self._uploads = uploads
         self._manifests = manifests
-        self._tags = tags
         self._packages = packages
+        self._manifest_limit = manifest_limit
         self._now = now
 
     async def push(
@@ -104,24 +74,30 @@ class Publishing:
         """Publish *submission* as one format of *release*; *metadata* is JSON text.
 
         Raises `ReleaseExists` when the release has this format, or the tag holds anything but
-        packages. With *force* that loses its name instead, and stays by digest. Raises
+        packages; with *force* that loses its name instead, and stays by digest. Raises
         `ManifestTooLarge` when *metadata* is.
         """
         repository, now = package.repository, stamp(self._now())
         self._limit(len(metadata or ""))
-        tagged = await self._tags.read(repository, release.tag)
-        await self._staying(package, release, tagged, submission.format, force=force)
-        manifest = await self._store(package, release, submission, metadata=metadata, now=now)
+        manifest = submission.manifest(package, release, metadata=metadata, created=now)
         self._limit(len(manifest.raw))
+
+        async def others(txn: Transaction) -> Entries:
+            """Return what stays in the release; reads only, so that a push in vain costs little."""
+            return await self._others(txn, package, release, submission.format, force=force)
+
+        await self._manifests.commit(others)
+        for digest, data in submission.blobs:
+            await self._uploads.put(repository, digest, _blocks(data), size=len(data))
         staged = await self._uploads.stage(repository, manifest.digest, manifest.raw)
 
         async def body(txn: Transaction) -> None:
             old = await _read(txn, repository, release)
             if old is not None and str(manifest.digest) in {one.manifest for one in old.formats}:
                 return  # an earlier commit of ours had landed unseen
-            stay = await self._staying(package, release, old, submission.format, force=force)
+            stay = await others(txn)
             written = await self._manifests.write(txn, repository, manifest, staged, now=now)
-            entries = await _alive(txn, repository, (*stay, *written.formats))
+            entries = await _entries(txn, repository, (*stay, *written.formats))
             await self._point(txn, package, release, entries, published=True, now=now)
 
         await self._manifests.commit(body)
@@ -140,12 +116,12 @@ class Publishing:
 
         async def body(txn: Transaction) -> None:
             old = await _read(txn, repository, release)
-            if old is None or format_ not in {one.format for one in old.formats}:
+            entries = await _entries(txn, repository, old.formats if old is not None else ())
+            stay = _without(entries, format_)
+            if old is None or len(stay) == len(entries):
                 raise package_unknown(package)
-            stay = tuple(one for one in old.formats if one.format != format_)
-            entries = await _alive(txn, repository, stay)
-            if entries:
-                await self._point(txn, package, release, entries, published=old.published, now=now)
+            if stay:
+                await self._point(txn, package, release, stay, published=old.published, now=now)
                 return
             remove(txn, repository, release.tag, old, now=now)
             content = await self._packages.content(package)
@@ -158,61 +134,27 @@ class Publishing:
             message = f"a package has at most {self._manifest_limit} bytes of metadata"
             raise ManifestTooLarge(message)
 
-    async def _store(
+    async def _others(
         self,
+        txn: Transaction,
         package: PackageName,
         release: Release,
-        submission: Submission,
-        *,
-        metadata: str | None,
-        now: str,
-    ) -> Manifest:
-        """Store the blobs of *submission* and return the manifest that names them."""
-        repository = package.repository
-        config_bytes = submission.config or EMPTY_BYTES
-        config = EMPTY
-        if submission.config is not None:
-            config = Descriptor(HELM_CONFIG, Digest.of(config_bytes), len(config_bytes))
-        for digest, data in (
-            (submission.digest, submission.data),
-            (config.digest, config_bytes),
-        ):
-            await self._uploads.put(repository, digest, _blocks(data), size=len(data))
-        annotations = {CREATED: now, CONTENT_DIGEST: str(submission.content_digest)}
-        if metadata is not None:
-            annotations[METADATA] = metadata
-        is_chart = submission.config is not None
-        layer = Descriptor(
-            HELM_CHART if is_chart else content_type(submission.format),
-            submission.digest,
-            len(submission.data),
-            # oras writes all archives of a release into one directory, and takes no name twice
-            annotations={TITLE: archive_name(package, f"{release}_{submission.format}")},
-        )
-        artifact_type = "" if is_chart else manifest_type(submission.format)
-        return build_image(
-            config=config, layers=[layer], artifact_type=artifact_type, annotations=annotations
-        )
-
-    async def _staying(
-        self,
-        package: PackageName,
-        release: Release,
-        old: TagRecord | None,
         format_: str,
         *,
         force: bool,
-    ) -> tuple[FormatRecord, ...]:
-        """Return the packages that stay in a release beside *format_*; raise `ReleaseExists`."""
+    ) -> Entries:
+        """Return the packages of a release beside *format_*; raise `ReleaseExists`."""
+        old = await _read(txn, package.repository, release)
         if old is None:
-            return ()
-        stay = tuple(one for one in old.formats if one.format != format_)
+            return {}
+        entries = await _entries(txn, package.repository, old.formats)
+        stay = _without(entries, format_)
         if force:
             return stay
         hint = "push with force to replace it"
         if old.kind is not TagKind.RELEASE or await self._is_mixed(old):
             hint = f"the tag {release.tag} holds what is no package; {hint}"
-        elif len(stay) == len(old.formats):
+        elif len(stay) == len(entries):
             return stay
         detail = {"package": str(package), "release": str(release), "media_type": format_}
         raise ReleaseExists("Package exists already", detail=detail, hint=hint)
@@ -229,7 +171,7 @@ class Publishing:
         txn: Transaction,
         package: PackageName,
         release: Release,
-        entries: Mapping[FormatRecord, Descriptor],
+        entries: Entries,
         *,
         published: bool,
         now: str,
@@ -242,6 +184,8 @@ class Publishing:
             staged = Staged(index.digest, len(index.raw), inline=index.raw)
             await self._manifests.write(txn, repository, index, staged, now=now)
             target = index.descriptor
+        else:
+            await _hold(txn, repository, target)
         record = TagRecord(
             kind=TagKind.RELEASE,
             updated=now,
@@ -256,20 +200,24 @@ class Publishing:
         naming.journal(txn, event, now=now)
 
 
-async def _alive(
+async def _read(txn: Transaction, repository: RepositoryName, release: Release) -> TagRecord | None:
+    """Return what is stored under the tag of *release*, promised unchanged at the commit."""
+    value = await txn.get(keys.tag(repository, release.tag))
+    return decode(TagRecord, value) if value is not None else None
+
+
+async def _entries(
     txn: Transaction, repository: RepositoryName, packages: Iterable[FormatRecord]
-) -> Mapping[FormatRecord, Descriptor]:
-    """Return the packages whose manifests are here, which this commit keeps, in a fixed order.
+) -> Entries:
+    """Return the packages whose manifests are here, in a fixed order.
 
     A manifest may have been deleted alone, below an index that goes on naming it.
     """
     found = {}
     for package in sorted(packages, key=attrgetter("format")):
         digest = Digest.parse(package.manifest)
-        key = keys.manifest(repository, digest)
-        value = await txn.get(key)
+        value = await txn.get(keys.manifest(repository, digest))
         if value is not None:
-            txn.put(key, value)
             record = decode(ManifestRecord, value)
             found[package] = Descriptor(
                 record.media_type, digest, record.size, record.artifact_type
@@ -277,10 +225,14 @@ async def _alive(
     return found
 
 
-async def _read(txn: Transaction, repository: RepositoryName, release: Release) -> TagRecord | None:
-    """Return what is stored under the tag of *release*, promised unchanged at the commit."""
-    value = await txn.get(keys.tag(repository, release.tag))
-    return decode(TagRecord, value) if value is not None else None
+async def _hold(txn: Transaction, repository: RepositoryName, manifest: Descriptor) -> None:
+    """Write a manifest's membership again: a tag must not outlive it (an index holds its own)."""
+    key = keys.manifest(repository, manifest.digest)
+    txn.put(key, (await txn.get(key)) or b"")
+
+
+def _without(entries: Entries, format_: str) -> Entries:
+    return {one: entry for one, entry in entries.items() if one.format != format_}
 
 
 async def _blocks(data: bytes) -> AsyncIterator[bytes]:

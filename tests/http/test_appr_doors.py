@@ -373,7 +373,8 @@ async def test_an_oci_delete_of_one_member_deletes_its_format(doors: Client) -> 
     assert listed["manifests"] == ["kpm"]
     await push(doors, "shop/web", "1.0.0", chart(), "other")
     assert len((await manifest(doors, "1.0.0"))["manifests"]) == 2
-    for format_ in ("kpm", "other"):
+    assert (await push(doors, "shop/web", "1.0.0", chart(), "helm")).status == 200
+    for format_ in ("kpm", "helm", "other"):
         assert (await doors("DELETE", f"{WEB}/1.0.0/{format_}")).status == 200
     assert await tags(doors) == []
 

@@ -20,7 +20,7 @@ from ociappr.metadata.memory import MemoryMetadata
 from ociappr.metadata.sqlite import SQLiteMetadata
 from ociappr.names import PackageName, Reference, Tag
 from ociappr.registry import Registry
-from ociappr.registry.publishing import examine
+from ociappr.registry.submissions import examine
 from ociappr.releases import Release
 from tests.http.appr import chart, tgz
 
