@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
-import msgspec
+from aiohttp import web
 
 from ociappr import errors
+from ociappr.appr_api.calls import JSON
+from ociappr.appr_api.views import encode
 from ociappr.errors import OciapprError
 
 TABLE: Mapping[type[OciapprError], tuple[HTTPStatus, str]] = {
@@ -57,11 +59,18 @@ UNKNOWN = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error")
 _RETRY_AFTER = "1"
 
 
-def answer(error: OciapprError) -> tuple[HTTPStatus, bytes, Mapping[str, str]]:
-    """Return status, body and headers that tell of *error*."""
+def respond(error: OciapprError) -> web.Response:
+    """Return the answer to a request that met *error*."""
     status, code = TABLE[type(error)]
     text = body(code, error.message, detail=error.detail, hint=error.hint)
-    return status, text, _headers(error)
+    return web.Response(status=status, body=text, headers={**JSON, **_headers(error)})
+
+
+def failed(request_id: str) -> web.Response:
+    """Return the answer to a request that met a defect; *request_id* finds it in the log."""
+    status, code = UNKNOWN
+    text = body(code, f"the server failed; its log tells more of request {request_id}")
+    return web.Response(status=status, body=text, headers=JSON)
 
 
 def body(
@@ -72,7 +81,7 @@ def body(
     error: dict[str, object] = {"code": code, "message": message, "details": details}
     if hint:
         error["hint"] = hint
-    return msgspec.json.encode({"error": error, "message": message, "details": details})
+    return encode({"error": error, "message": message, "details": details})
 
 
 def _headers(error: OciapprError) -> Mapping[str, str]:

@@ -5,42 +5,39 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from ociappr.access import ANONYMOUS, Access, Action, Principal
+from ociappr.access import Access, Action
 from ociappr.appr_api import protocol, views
-from ociappr.appr_api.errors import UNKNOWN, answer, body
+from ociappr.appr_api.calls import (
+    CORS,
+    JSON,
+    Call,
+    Handler,
+    Identify,
+    Pulled,
+    anybody,
+    document,
+    preflight,
+    unrecorded,
+)
+from ociappr.appr_api.errors import failed, respond
 from ociappr.appr_api.parameters import Parameters, PushRequest, merge, read_login, read_push, text
-from ociappr.digest import Digest
 from ociappr.errors import OciapprError
 from ociappr.http import STALL, abandoned, read, request_id, send_blob, send_stream
-from ociappr.names import PackageName, RepositoryName, Tag
+from ociappr.names import PackageName
 from ociappr.registry import Registry
 from ociappr.registry.blobs import Blob
 from ociappr.registry.contents import archive_name
 
 _log = logging.getLogger(__name__)
 
-CORS: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
-"""Stands in every answer: browsers may read all that is public, and no cookie is ever used."""
-
-_METHODS = "DELETE, GET, HEAD, OPTIONS, POST"
-_HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
-_JSON = {"Content-Type": "application/json", **CORS}
 _ARCHIVE = "application/x-gzip"
 _SMALL_BODY = 1024 * 1024
-
-Identify: TypeAlias = Callable[[web.BaseRequest], Awaitable[Principal]]
-"""Tells who makes a request; credentials that are wrong are nobody's on this door."""
-Pulled: TypeAlias = Callable[[RepositoryName, Tag | Digest], None]
-"""Told of every archive that was asked for and found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +48,6 @@ class Limits:
     unpacked: int = 1024 * 1024 * 1024
     decodes: int = 4
     stall: float = STALL
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request and who makes it."""
-
-    request: web.BaseRequest
-    principal: Principal
-
-
-Handler: TypeAlias = Callable[[Any, Call], Awaitable[web.StreamResponse]]
-
-
-async def anybody(_: web.BaseRequest) -> Principal:
-    """Return the anonymous principal, whatever credentials came."""
-    return ANONYMOUS
-
-
-def unrecorded(_: RepositoryName, __: Tag | Digest) -> None:
-    """Record no pull."""
 
 
 class ApprAPI:
@@ -116,22 +93,19 @@ class ApprAPI:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*; every failure has its answer in this protocol's form."""
         if request.method == "OPTIONS":
-            return _preflight(request)
+            return preflight(request)
         url = request.rel_url
         try:
             operation = protocol.parse(request.method, url.raw_path, url.raw_query_string)
-            call = Call(request, await self._identify(request))
+            call = Call(request, await self._identify(request), self._access)
             return await self.handlers[type(operation)](operation, call)
         except OciapprError as error:
-            status, document, headers = answer(error)
-            return web.Response(status=status, body=document, headers={**_JSON, **headers})
+            return respond(error)
         except (ConnectionError, TimeoutError):
             return abandoned(request)
         except Exception:  # noqa: BLE001 - the last resort; it is logged
             _log.exception("request %s failed", request_id(request))
-            status, code = UNKNOWN
-            document = body(code, f"the server failed; its log tells more: {request_id(request)}")
-            return web.Response(status=status, body=document, headers=_JSON)
+            return failed(request_id(request))
 
     # -- about the server ------------------------------------------------------------------------
 
@@ -141,10 +115,10 @@ class ApprAPI:
         return web.Response(body=views.home(origin), headers=headers)
 
     async def _well_known(self, _: protocol.WellKnown, __: Call) -> web.Response:
-        return _document(views.well_known())
+        return document(views.well_known())
 
     async def _version(self, _: protocol.ShowVersion, __: Call) -> web.Response:
-        return _document(views.VERSION)
+        return document(views.VERSION)
 
     async def _login(self, _: protocol.Login, call: Call) -> web.Response:
         """Answer a token: the client sends it as it is, and asks for no more than its form.
@@ -152,49 +126,49 @@ class ApprAPI:
         Without accounts there is nothing to prove: the token holds the name, never the password,
         and opens nothing where accounts exist.
         """
-        name = read_login(await self._read(call.request, _SMALL_BODY))
+        name = read_login(await self._read(call, _SMALL_BODY))
         token = base64.b64encode(f"{name}:".encode()).decode()
-        return _document({"token": f"basic {token}"})
+        return document({"token": f"basic {token}"})
 
     # -- packages --------------------------------------------------------------------------------
 
     async def _list(self, _: protocol.ListPackages, call: Call) -> web.Response:
-        parameters = await self._parameters(call.request)
+        parameters = await self._parameters(call)
         found = await self._registry.packages.list(
             namespace=text(parameters, "namespace"),
             text=text(parameters, "query") or "",
             format_=text(parameters, "media_type"),
-            readable=self._readable(call),
+            readable=call.may_pull,
         )
-        return _document([views.listing(one) for one in found])
+        return document([views.listing(one) for one in found])
 
     async def _search(self, _: protocol.SearchPackages, call: Call) -> web.Response:
-        parameters = await self._parameters(call.request)
+        parameters = await self._parameters(call)
         wanted = text(parameters, "q") or ""
-        found = await self._registry.packages.list(text=wanted, readable=self._readable(call))
-        return _document([str(one.package) for one in found])
+        found = await self._registry.packages.list(text=wanted, readable=call.may_pull)
+        return document([str(one.package) for one in found])
 
     async def _releases(self, operation: protocol.ShowReleases, call: Call) -> web.Response:
-        self._require(call, operation.package, Action.PULL)
-        wanted = text(await self._parameters(call.request), "media_type")
+        call.require(operation.package, Action.PULL)
+        wanted = text(await self._parameters(call), "media_type")
         found = await self._registry.packages.releases(operation.package, wanted)
-        return _document([views.manifest(one) for one in found])
+        return document([views.manifest(one) for one in found])
 
     async def _release(self, operation: protocol.ShowRelease, call: Call) -> web.Response:
-        self._require(call, operation.package, Action.PULL)
+        call.require(operation.package, Action.PULL)
         found = await self._registry.packages.release(operation.package, operation.release)
-        return _document([views.manifest(one) for one in found])
+        return document([views.manifest(one) for one in found])
 
     async def _package(self, operation: protocol.ShowPackage, call: Call) -> web.Response:
-        self._require(call, operation.package, Action.PULL)
+        call.require(operation.package, Action.PULL)
         found = await self._registry.packages.show(
             operation.package, operation.query, operation.format
         )
-        return _document(views.package(found))
+        return document(views.package(found))
 
     async def _push(self, operation: protocol.Push, call: Call) -> web.Response:
-        self._require(call, operation.package, Action.PULL, Action.PUSH)
-        push = await self._understand(call.request)
+        call.require(operation.package, Action.PULL, Action.PUSH)
+        push = await self._understand(call)
         await self._registry.publishing.push(
             operation.package,
             push.release,
@@ -202,12 +176,12 @@ class ApprAPI:
             metadata=push.metadata,
             force=push.force,
         )
-        return _document(views.STATUS_OK)
+        return document(views.STATUS_OK)
 
-    async def _understand(self, request: web.BaseRequest) -> PushRequest:
+    async def _understand(self, call: Call) -> PushRequest:
         """Read a push; its body, a third larger than the archive, is let go on return."""
-        content = await self._read(request, self._limits.body)
-        query, content_type = request.rel_url.raw_query_string, _content_type(request)
+        content = await self._read(call, self._limits.body)
+        query, content_type = call.request.rel_url.raw_query_string, call.content_type
 
         def understand() -> PushRequest:
             return read_push(merge(query, content, content_type), limit=self._limits.unpacked)
@@ -216,15 +190,15 @@ class ApprAPI:
 
     async def _delete(self, operation: protocol.DeletePackage, call: Call) -> web.Response:
         package, release = operation.package, operation.release
-        self._require(call, package, Action.PULL, Action.PUSH)
+        call.require(package, Action.PULL, Action.PUSH)
         await self._registry.publishing.delete(package, release, operation.format)
-        return _document(views.deleted_package(package, release))
+        return document(views.deleted_package(package, release))
 
     # -- archives --------------------------------------------------------------------------------
 
     async def _pull(self, operation: protocol.Pull, call: Call) -> web.StreamResponse:
         package = operation.package
-        self._require(call, package, Action.PULL)
+        call.require(package, Action.PULL)
         found = await self._registry.packages.find(package, operation.query, operation.format)
         blob = await self._registry.packages.archive(found)
         self._pulled(package.repository, found.release.tag)
@@ -234,7 +208,7 @@ class ApprAPI:
 
     async def _blob(self, operation: protocol.GetBlob, call: Call) -> web.StreamResponse:
         package, digest = operation.package, operation.digest
-        self._require(call, package, Action.PULL)
+        call.require(package, Action.PULL)
         blob = await self._registry.packages.archive_by_digest(package, digest)
         self._pulled(package.repository, blob.digest)
         fields: dict[str, str] | None = {} if operation.as_json else None
@@ -262,73 +236,50 @@ class ApprAPI:
                 **CORS,
             }
             return await send_blob(request, self._registry.blobs, blob, headers=headers)
-        document = {"package": str(package), "release": version, "filename": name, **fields}
-        envelope = views.Envelope(document, blob.size)
+        told = {"package": str(package), "release": version, "filename": name, **fields}
+        envelope = views.Envelope(told, blob.size)
         if request.method == "HEAD":
-            return web.Response(headers={**_JSON, "Content-Length": str(envelope.size)})
+            return web.Response(headers={**JSON, "Content-Length": str(envelope.size)})
         async with self._registry.blobs.read(blob) as blocks:
             return await send_stream(
-                request, envelope.wrap(blocks), size=envelope.size, headers=_JSON
+                request, envelope.wrap(blocks), size=envelope.size, headers=JSON
             )
 
     # -- channels --------------------------------------------------------------------------------
 
     async def _channels(self, operation: protocol.ListChannels, call: Call) -> web.Response:
-        self._require(call, operation.package, Action.PULL)
+        call.require(operation.package, Action.PULL)
         found = await self._registry.packages.channels(operation.package)
-        return _document([views.channel(one) for one in found])
+        return document([views.channel(one) for one in found])
 
     async def _channel(self, operation: protocol.ShowChannel, call: Call) -> web.Response:
-        self._require(call, operation.package, Action.PULL)
+        call.require(operation.package, Action.PULL)
         found = await self._registry.packages.channel(operation.package, operation.channel)
-        return _document(views.channel(found))
+        return document(views.channel(found))
 
     async def _set_channel(self, operation: protocol.SetChannel, call: Call) -> web.Response:
         package = operation.package
-        self._require(call, package, Action.PULL, Action.PUSH)
+        call.require(package, Action.PULL, Action.PUSH)
         found = await self._registry.channels.set(package, operation.channel, operation.release)
-        return _document(views.channel(found))
+        return document(views.channel(found))
 
     async def _leave_channel(self, operation: protocol.LeaveChannel, call: Call) -> web.Response:
         package, name, release = operation.package, operation.channel, operation.release
-        self._require(call, package, Action.PULL, Action.PUSH)
+        call.require(package, Action.PULL, Action.PUSH)
         await self._registry.channels.remove_release(package, name, release)
-        return _document(views.left_channel(package, name, release))
+        return document(views.left_channel(package, name, release))
 
     async def _delete_channel(self, operation: protocol.DeleteChannel, call: Call) -> web.Response:
         package, name = operation.package, operation.channel
-        self._require(call, package, Action.PULL, Action.PUSH)
+        call.require(package, Action.PULL, Action.PUSH)
         await self._registry.channels.delete(package, name)
-        return _document(views.deleted_channel(package, name))
+        return document(views.deleted_channel(package, name))
 
     # -- what they share -------------------------------------------------------------------------
 
-    def _require(self, call: Call, package: PackageName, *actions: Action) -> None:
-        self._access.require(call.principal, package.repository, *actions)
+    async def _parameters(self, call: Call) -> Parameters:
+        content = await self._read(call, _SMALL_BODY)
+        return merge(call.request.rel_url.raw_query_string, content, call.content_type)
 
-    def _readable(self, call: Call) -> Callable[[RepositoryName], bool]:
-        return lambda name: self._access.allows(call.principal, name, Action.PULL)
-
-    async def _parameters(self, request: web.BaseRequest) -> Parameters:
-        content = await self._read(request, _SMALL_BODY)
-        return merge(request.rel_url.raw_query_string, content, _content_type(request))
-
-    async def _read(self, request: web.BaseRequest, limit: int) -> bytes:
-        return await read(request, limit=limit, stall=self._limits.stall)
-
-
-def _content_type(request: web.BaseRequest) -> str:
-    return request.headers.get("Content-Type", "")
-
-
-def _document(document: object) -> web.Response:
-    return web.Response(body=views.encode(document), headers=_JSON)
-
-
-def _preflight(request: web.BaseRequest) -> web.Response:
-    """Answer that any page may use all methods and the headers that it asks for."""
-    headers = {**CORS, "Access-Control-Allow-Methods": _METHODS}
-    wanted = request.headers.get("Access-Control-Request-Headers", "")
-    if _HEADER_NAMES.fullmatch(wanted):
-        headers["Access-Control-Allow-Headers"] = wanted
-    return web.Response(status=HTTPStatus.OK, headers=headers)
+    async def _read(self, call: Call, limit: int) -> bytes:
+        return await read(call.request, limit=limit, stall=self._limits.stall)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociappr.appr_api import protocol
-from ociappr.appr_api.errors import TABLE, answer
+from ociappr.appr_api.errors import TABLE, respond
 from ociappr.appr_api.parameters import merge, read_login, read_push, text
 from ociappr.appr_api.protocol import construct, parse
 from ociappr.errors import (
@@ -150,9 +150,10 @@ def test_every_error_has_its_status_and_code() -> None:
 
 @pytest.mark.parametrize("kind", list(leaves()))
 def test_every_error_has_a_body_that_all_clients_read(kind: type[OciapprError]) -> None:
-    status, body, _ = answer(kind("why"))
-    document = json.loads(body)
-    assert status == TABLE[kind][0]
+    response = respond(kind("why"))
+    assert isinstance(response.body, bytes)
+    document = json.loads(response.body)
+    assert response.status == TABLE[kind][0]
     assert document["error"]["message"] == document["message"] == "why"
     assert isinstance(document["details"], dict)
     assert "code" not in document
@@ -306,4 +307,4 @@ def test_any_push_is_understood_or_refused(body: bytes, content_type: str, query
     try:
         read_push(merge(query, body, content_type), limit=10**6)
     except OciapprError as refused:
-        answer(refused)
+        respond(refused)
