@@ -17,7 +17,7 @@ from bench.servers import Running
 from bench.workers import in_parallel
 
 TAGGED: Final = "bench/tags"
-_WRITERS: Final = 4
+_WRITERS: Final = 8
 
 
 def tag_name(number: int) -> str:
