@@ -226,14 +226,11 @@ async def _guarded(
         await response.prepare(request)
         await send()
         await response.write_eof()
-    except ConnectionError:
+    except (ConnectionError, asyncio.CancelledError):
         cut(request)
         raise
     except Exception as error:
         cut(request)
         _log.exception("request %s broke off", request_id(request))
         raise ConnectionAbortedError("the answer broke off") from error
-    except asyncio.CancelledError:
-        cut(request)
-        raise
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -29,10 +29,12 @@ class Watched(DistributionAPI):
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - passed on
         super().__init__(*args, **options)
+        self.task: asyncio.Task[Any] | None = None
         self.begun = asyncio.Semaphore(0)
         self.statuses: asyncio.Queue[int] = asyncio.Queue()
 
     async def handle(self, request: Any) -> Any:  # noqa: ANN401 - passed on
+        self.task = asyncio.current_task()
         self.begun.release()
         response = await super().handle(request)
         self.statuses.put_nowait(response.status)
@@ -150,6 +152,23 @@ async def test_a_download_that_is_given_up_hurts_nobody(
     assert await status_of(api) == 499
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert (await client("GET", f"/v2/a/b/blobs/{digest}")).body == data
+
+
+@on_both_stores
+async def test_a_download_that_a_shutdown_ends_has_no_clean_end(
+    watched: tuple[Client, Watched],
+) -> None:
+    client, api = watched
+    data = DATA * 32
+    digest = await push_blob(client, "a/b", data)
+    reader, writer = await client.connect()
+    writer.write(f"GET /v2/a/b/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    assert api.task is not None
+    api.task.cancel()
+    with suppress(ConnectionResetError):
+        assert len(await reader.read()) < len(data)
+    writer.transport.abort()
 
 
 @pytest.mark.parametrize("end", ["error", "early"])
