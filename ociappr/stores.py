@@ -68,7 +68,9 @@ def check(config: Config) -> None:
         (_BLOBS, config.storage_url, "storage.url"),
     ):
         _driver(drivers, url, key)
-        if config.server.workers > 1 and urlsplit(url).scheme == "memory":
+        if urlsplit(url).scheme != "memory":
+            _path(url, key)
+        elif config.server.workers > 1:
             raise ConfigError(f"{key}: several workers cannot share memory")
 
 

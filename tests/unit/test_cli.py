@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from ociappr import __version__
+from ociappr.blobstore.filesystem import FilesystemBlobs
+from ociappr.cli.main import cli, main
+from ociappr.config import fields
+from ociappr.digest import Digest
+from ociappr.metadata.sqlite import SQLiteMetadata
+from ociappr.names import RepositoryName
+from ociappr.registry import Registry, Settings
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in an empty directory, with nothing of ours in the environment."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, **environ: str) -> Result:
+        return CliRunner().invoke(cli, list(arguments), env=environ)
+
+    return call
+
+
+def test_version(run: Run) -> None:
+    result = run("version")
+    assert (result.exit_code, result.stdout) == (0, f"ociappr {__version__}\n")
+
+
+def test_version_starts_fast() -> None:
+    """What it imports is what it costs: the drivers, the doors and aiohttp stay out."""
+    code = "import sys; from ociappr.cli import main, version; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "click" in modules
+    assert not {"aiohttp", "asyncio", "yaml", "msgspec", "ociappr.registry"} & set(modules)
+
+
+@pytest.mark.slow
+def test_version_answers_within_a_quarter_of_a_second() -> None:
+    command = [sys.executable, "-m", "ociappr", "version"]
+    durations = []
+    for _ in range(5):
+        begun = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        durations.append(time.monotonic() - begun)
+    assert min(durations) < 0.25
+
+
+@pytest.mark.parametrize("command", ["", "serve", "config", "gc", "fsck", "version"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_command_helps(run: Run, command: str, flag: str) -> None:
+    result = run(*command.split(), flag)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_config_shows_every_setting_in_three_forms(run: Run) -> None:
+    environ = {"OCIAPPR_LOG__LEVEL": "error"}
+    as_json = json.loads(run("config", "--output", "json", "--data", "/d", **environ).stdout)
+    as_yaml = yaml.safe_load(run("config", "--output", "yaml", "--data", "/d", **environ).stdout)
+    assert as_json == as_yaml
+    assert [row["setting"] for row in as_json] == list(fields())
+    rows = {row["setting"]: (row["value"], row["origin"]) for row in as_json}
+    assert rows["data"] == ("/d", "command line")
+    assert rows["log.level"] == ("error", "environment")
+    assert rows["server.workers"] == (1, "default")
+    assert rows["manifests.sparse"] == ("indexes", "default")
+    assert rows["manifests.limit"] == ("4MiB", "default")
+    assert rows["collector.grace"] == ("1d", "default")
+    text = run("config", "--data", "/d", **environ).stdout.splitlines()
+    assert len(text) == len(fields()) + 1
+    assert "data                /d              command line" in text
+
+
+def test_what_config_shows_can_be_a_file(run: Run, tmp_path: Path) -> None:
+    shown = json.loads(run("config", "--output", "json").stdout)
+    document: dict[str, object] = {}
+    for row in shown:
+        section, dot, name = row["setting"].partition(".")
+        if dot:
+            document.setdefault(section, {})[name] = row["value"]  # type: ignore[index]
+        else:
+            document[section] = row["value"]
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(document))
+    again = json.loads(run("config", "--output", "json", "--config", "conf.yaml").stdout)
+    assert [row["value"] for row in again] == [row["value"] for row in shown]
+    assert {row["origin"] for row in again} == {"conf.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("config", "--config", "none.yaml"), "cannot read none.yaml: No such file or directory"),
+        (("gc", "--metadata", "oracle:///x"), "metadata.url: 'oracle:///x' begins with none of"),
+        (("serve", "--workers", "0"), "server.workers: '0' cannot be; it is 1 to"),
+        (("serve", "--workers", "two"), "server.workers: Expected `int`, got `str`"),
+        (("serve", "--listen", "here"), "server.listen: 'here' does not read HOST:PORT"),
+        (("serve", "--log-level", "loud"), "log.level: Invalid enum value 'loud'"),
+    ],
+)
+def test_settings_that_cannot_be(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"ociappr: {message}")
+    assert result.stderr.count("\n") == 1
+    assert not result.stdout
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_errors_take_the_form_too(run: Run, form: str) -> None:
+    result = run("gc", "--data", "", "--output", form)
+    told = yaml.safe_load(result.stderr)  # JSON is YAML
+    assert told == {"error": "data: '' cannot be; it names a directory"}
+    assert result.exit_code == 2
+
+
+def test_the_chain_is_shown_when_asked_for(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    brief, full = run("gc", "--data", "file"), run("gc", "--data", "file", "-v")
+    assert brief.exit_code == full.exit_code == 1
+    assert brief.stderr == (
+        f"ociappr: cannot make {tmp_path}/file: File exists; choose another directory with --data,"
+        " or let this one be written\n"
+    )
+    assert full.stderr.startswith(brief.stderr)
+    assert "FileExistsError" in full.stderr
+
+
+def test_a_newer_schema_is_refused(run: Run, tmp_path: Path) -> None:
+    assert run("gc").exit_code == 0
+    with sqlite3.connect(tmp_path / "data" / "metadata.db") as database:
+        database.execute("PRAGMA user_version = 999")
+    database.close()
+    result = run("gc")
+    assert result.exit_code == 1
+    assert "has schema 999, this release knows 1; run the release that wrote it" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["gc", "--frobnicate"], ["gc", "extra"]])
+def test_usage_errors(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["ociappr", *arguments])
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert raised.value.code == 2
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ociappr.cli.config.loaded", interrupt)
+    monkeypatch.setattr(sys, "argv", ["ociappr", "config"])
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert raised.value.code == 130
+
+
+def test_a_bug_of_ours_is_no_one_liner(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ociappr.cli.config.loaded", broken)
+    assert isinstance(run("config").exception, ZeroDivisionError)
+
+
+def test_gc_tells_what_it_did(run: Run) -> None:
+    rows = json.loads(run("gc", "--output", "json").stdout)
+    assert {row["what"]: row["number"] for row in rows}["freed"] == 0
+
+
+async def store(data: Path, content: bytes) -> None:
+    """Put a blob, as a file, into a registry below *data*."""
+    metadata = await SQLiteMetadata.open(data / "metadata.db")
+    blobs = await FilesystemBlobs.open(data / "blobs")
+    registry = await Registry.open(metadata, blobs, Settings(inline_limit=0))
+
+    async def blocks() -> AsyncIterator[bytes]:
+        yield content
+
+    await registry.uploads.put(RepositoryName("a/b"), Digest.of(content), blocks())
+    await blobs.close()
+    await metadata.close()
+
+
+def test_fsck_finds_what_is_damaged(run: Run, tmp_path: Path) -> None:
+    assert run("fsck").stdout == "everything is as it should be\n"
+    assert json.loads(run("fsck", "--output", "json").stdout) == []
+    content = b"bytes of a blob"
+    asyncio.run(store(tmp_path / "data", content))
+    assert run("fsck").exit_code == 0
+    (file,) = [path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file()]
+    file.write_bytes(content.upper())
+    result = run("fsck", "--output", "json")
+    assert result.exit_code == 1
+    what = "the bytes of a blob are damaged"
+    assert json.loads(result.stdout) == [{"what": what, "about": str(Digest.of(content))}]
