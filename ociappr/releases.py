@@ -13,7 +13,7 @@ from ociappr.names import Tag, is_tag, shown
 DEFAULT = "default"
 """The query for the highest release of all."""
 
-_QUERY_LIMIT = 512
+_QUERY_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +26,7 @@ class Release:
 
     _rank: tuple[object, ...] = field(init=False, repr=False, hash=False)
     text: str
+    _version: Version = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         version = _version(self.text)
@@ -34,6 +35,7 @@ class Release:
             hint = "MAJOR.MINOR.PATCH, then perhaps -PRERELEASE and +BUILD, 128 characters at most"
             raise ReleaseInvalid(message, detail={"version": self.text}, hint=hint)
         object.__setattr__(self, "_rank", version.precedence_key)
+        object.__setattr__(self, "_version", version)
 
     @classmethod
     def of(cls, tag: Tag) -> Release | None:
@@ -54,7 +56,11 @@ class Release:
     @property
     def is_stable(self) -> bool:
         """Whether this is no pre-release."""
-        return "-" not in self.text.partition("+")[0]
+        return not self._version.prerelease
+
+    def fits(self, spec: SimpleSpec) -> bool:
+        """Tell whether *spec* matches."""
+        return bool(spec.match(self._version))
 
     def __str__(self) -> str:
         """Return the version as it was given."""
@@ -81,7 +87,7 @@ class Query:
             return True
         if not release.is_stable and "-" not in self.text:
             return False
-        return bool(self._spec.match(Version(release.text)))
+        return release.fits(self._spec)
 
 
 def select(releases: Iterable[Release], query: Query) -> Release | None:
@@ -90,7 +96,8 @@ def select(releases: Iterable[Release], query: Query) -> Release | None:
     for release in candidates:
         if release.text == query.text:
             return release
-    return max((release for release in candidates if query.admits(release)), default=None)
+    descending = sorted(candidates, reverse=True)  # most queries mean one of the first
+    return next((release for release in descending if query.admits(release)), None)
 
 
 def _version(text: str) -> Version | None:

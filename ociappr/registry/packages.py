@@ -6,6 +6,7 @@ records only; a manifest is read for the ``metadata`` that came with a push.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
@@ -32,6 +33,8 @@ from ociappr.registry.manifests import Manifests
 from ociappr.registry.records import FormatRecord, RepositoryRecord, TagKind, TagRecord, decode
 from ociappr.registry.tags import Tags
 from ociappr.releases import Query, Release, select
+
+_FEW = 100  # releases that are compared in no time, whatever the query
 
 # whether a stored tag can be of a kind, without decoding it
 _RELEASE_MARK, _CHANNEL_MARK = b'"release"', b'"channel"'
@@ -202,7 +205,11 @@ class Packages:
 
     async def _chosen(self, package: PackageName, content: Content, query: str) -> Published:
         await self.require(package, content, query)
-        release = select(content.releases, Query(query))
+        wanted = Query(query)
+        if len(content.releases) <= _FEW:
+            release = select(content.releases, wanted)
+        else:
+            release = await asyncio.to_thread(select, content.releases, wanted)
         if release is None:
             raise no_match(package, query)
         return content.releases[release]

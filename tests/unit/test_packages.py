@@ -218,3 +218,11 @@ async def test_of_pushers_on_several_replicas_one_wins(tmp_path: Path) -> None:
     for store in stores:
         await store.close()
     await blobs.close()
+
+
+async def test_a_query_over_many_releases_finds_the_same(registry: Registry) -> None:
+    submission = examine(chart(), "helm", limit=LIMIT)
+    for number in range(120):
+        await registry.publishing.push(WEB, Release(f"1.{number}.0"), submission)
+    for query, found in ((">=1.5,<1.100", "1.99.0"), ("default", "1.119.0"), ("1.7", "1.7.0")):
+        assert str((await registry.packages.find(WEB, query, "helm")).release) == found
