@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
+from io import FileIO
 from pathlib import Path
 
 import aiohttp
@@ -31,6 +34,7 @@ _log = logging.getLogger(__name__)
 _REQUEST_ID = web.RequestKey("request_id", str)
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
+_SHORT = 128 * 1024
 _CLIENT_CLOSED = 499  # customary in access logs; never on the wire
 
 
@@ -139,31 +143,24 @@ async def send_blob(
 
     *headers* tell what it is; ``ETag`` among them is its quoted digest (RFC 9110, 13 to 15).
     """
-    given = request.headers
-    if "If-None-Match" in given and is_known(given["If-None-Match"], headers["ETag"]):
+    known = request.headers.get("If-None-Match")
+    if known is not None and is_known(known, headers["ETag"]):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    span = None
-    if "Range" in given and request.method == "GET":
-        # If-Range with another entity's tag, or a date, asks for the whole
-        same = given.get("If-Range", headers["ETag"]) == headers["ETag"]
-        span = parse_range(given["Range"], blob.size) if same else None
-    status, start, stop = HTTPStatus.OK, 0, blob.size
-    if span is not None:
-        status, (start, stop) = HTTPStatus.PARTIAL_CONTENT, span
-        headers = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{blob.size}"}
+    part = _asked_for(request, blob.size, headers)
     if request.method == "HEAD":
-        headers = {**headers, "Content-Length": str(stop - start)}
-        return web.Response(status=status, headers=headers)
+        headers = {**headers, "Content-Length": str(part.length)}
+        return web.Response(headers=headers)
     if blob.inline is not None:
-        data = blob.inline if span is None else blob.inline[start:stop]
-        return web.Response(status=status, body=data, headers=headers)
-    path = blobs.file(blob)
-    if path is not None and stop > start:
-        sent = await _send_file(request, path, start, stop - start, headers=headers, status=status)
-        if sent is not None:
-            return sent
-    async with blobs.read(blob, start, stop) as chunks:
-        return await send_stream(request, chunks, size=stop - start, headers=headers, status=status)
+        data = blob.inline[part.start : part.stop]
+        return web.Response(status=part.status, body=data, headers=part.headers)
+    file = _open(blobs.file(blob))
+    if file is not None:
+        with file:
+            return await _send_file(request, file, part)
+    async with blobs.read(blob, part.start, part.stop) as chunks:
+        return await send_stream(
+            request, chunks, size=part.length, headers=part.headers, status=part.status
+        )
 
 
 def is_known(if_none_match: str, etag: str) -> bool:
@@ -190,32 +187,60 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
     return start, stop
 
 
-async def _send_file(
-    request: web.BaseRequest,
-    path: Path,
-    start: int,
-    length: int,
-    *,
-    headers: Mapping[str, str],
-    status: int,
-) -> web.StreamResponse | None:
-    """Let the kernel send a slice of a file; None if it is gone, and then nothing was sent."""
-    loop = asyncio.get_running_loop()
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Bytes *start* to *stop* (exclusive) of a blob, and the answer that they are."""
+
+    start: int
+    stop: int
+    status: HTTPStatus
+    headers: Mapping[str, str]
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def _asked_for(request: web.BaseRequest, size: int, headers: Mapping[str, str]) -> _Slice:
+    """Return the slice that a request asks for; ranges are a matter of GET alone."""
+    text = request.headers.get("Range")
+    # If-Range with another entity's tag, or a date, asks for the whole
+    same = text is None or request.headers.get("If-Range", headers["ETag"]) == headers["ETag"]
+    span = parse_range(text, size) if text and same and request.method == "GET" else None
+    if span is None:
+        return _Slice(0, size, HTTPStatus.OK, headers)
+    headers = {**headers, "Content-Range": f"bytes {span[0]}-{span[1] - 1}/{size}"}
+    return _Slice(*span, HTTPStatus.PARTIAL_CONTENT, headers)
+
+
+def _open(path: Path | None) -> FileIO | None:
     try:
-        file = path.open("rb", buffering=0)
+        return FileIO(path) if path is not None else None
     except FileNotFoundError:
         return None
-    response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(length)})
+
+
+async def _send_file(request: web.BaseRequest, file: FileIO, part: _Slice) -> web.StreamResponse:
+    """Send a slice of *file*: a short one together with its headers, a long one by the kernel."""
+    if part.length <= _SHORT:
+        data = os.pread(file.fileno(), part.length, part.start)
+        _check_sent(len(data), part)
+        return web.Response(status=part.status, body=data, headers=part.headers)
+    loop = asyncio.get_running_loop()
+    headers = {**part.headers, "Content-Length": str(part.length)}
+    response = web.StreamResponse(status=part.status, headers=headers)
 
     async def send() -> None:
         if request.transport is None:
             raise ConnectionResetError
-        sent = await loop.sendfile(request.transport, file, start, length)
-        if sent != length:
-            raise StoreUnavailable(f"{path.name} ends {length - sent} bytes too early")
+        _check_sent(await loop.sendfile(request.transport, file, part.start, part.length), part)
 
-    with file:
-        return await _guarded(request, response, send)
+    return await _guarded(request, response, send)
+
+
+def _check_sent(sent: int, part: _Slice) -> None:
+    if sent != part.length:
+        raise StoreUnavailable(f"the file ends {part.length - sent} bytes too early")
 
 
 async def _guarded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -201,6 +202,15 @@ async def test_a_store_that_fails_midway_never_makes_a_clean_end(
     assert "broke off" in caplog.text
 
 
+async def damage(registry: Registry, digest: Digest) -> None:
+    """Cut the file of a blob short, as no store of ours would."""
+    blob = await registry.blobs.find(RepositoryName("a/b"), digest)
+    path = registry.blobs.file(blob)
+    assert path is not None
+    path.chmod(0o600)
+    os.truncate(path, 1_000)
+
+
 @pytest.mark.parametrize("registry", ["files"], indirect=True)
 async def test_a_file_that_is_too_short_never_makes_a_clean_end(
     watched: tuple[Client, Watched], registry: Registry, caplog: pytest.LogCaptureFixture
@@ -208,16 +218,22 @@ async def test_a_file_that_is_too_short_never_makes_a_clean_end(
     client, api = watched
     digest = await push_blob(client, "a/b", DATA)
     await status_of(api)
-    blob = await registry.blobs.find(RepositoryName("a/b"), digest)
-    path = registry.blobs.file(blob)
-    assert path is not None
-    path.chmod(0o600)
-    path.write_bytes(DATA[:1_000])
+    await damage(registry, digest)
     request = f"GET /v2/a/b/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = await exchange(client, request.encode())
     assert f"Content-Length: {len(DATA)}".encode() in answer
     assert await status_of(api) == 499
     assert "broke off" in caplog.text
+
+
+@pytest.mark.parametrize("registry", ["files"], indirect=True)
+async def test_a_short_file_that_is_too_short_is_not_sent_at_all(
+    v2: Client, registry: Registry
+) -> None:
+    digest = await push_blob(v2, "a/b", DATA[:100_000])
+    await damage(registry, digest)
+    answer = await v2("GET", f"/v2/a/b/blobs/{digest}")
+    assert (answer.status, answer.code) == (503, "UNAVAILABLE")
 
 
 @pytest.mark.parametrize(
