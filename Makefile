@@ -6,7 +6,7 @@ ARGS ?=
 IN = $(VENV)/bin/
 CODE = $(wildcard ociappr tests conformance bench)
 # asyncio's debug mode doubles the time: the whole suite has it on, the quick round has it off
-FAST_TESTS = $(IN)python -m pytest -q -m "not slow" -o asyncio_debug=false $(ARGS)
+FAST_TESTS = $(IN)python -m pytest -q -m "not slow and not soak" -o asyncio_debug=false $(ARGS)
 PIP_COMPILE = env -u PIP_FIND_LINKS $(IN)pip-compile --quiet --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --allow-unsafe --build-deps-for=editable
 REQUIRE_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "make PYTHON=...: 3.11 or newer")
