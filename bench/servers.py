@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,11 +102,16 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path, *, deadline: f
             return
 
 
-def _ours(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
-    settings = data.parent / f"{data.name}.yaml"
-    settings.write_text(f"log: {{access: {str(logs).lower()}}}\n")
-    options = ["--config", str(settings), "--listen", f"127.0.0.1:{port}", "--data", str(data)]
-    return [sys.executable, "-m", "ociappr", "serve", *options]
+def ours(python: str) -> Peer:
+    """Return this server, run by the interpreter `python`."""
+
+    def command(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
+        settings = data.parent / f"{data.name}.yaml"
+        settings.write_text(f"log: {{access: {str(logs).lower()}}}\n")
+        options = ["--config", str(settings), "--listen", f"127.0.0.1:{port}", "--data", str(data)]
+        return [python, "-m", "ociappr", "serve", *options]
+
+    return Peer("ociappr", command)
 
 
 def _distribution(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
@@ -118,5 +122,4 @@ def _distribution(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT0
 
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-OURS: Final = Peer("ociappr", _ours)
 THEIRS: Final = Peer("distribution 3.0.0", _distribution)
