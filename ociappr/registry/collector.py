@@ -17,7 +17,7 @@ import msgspec
 
 from ociappr.blobstore import BlobStore, Locator, Part, Stored, UploadId
 from ociappr.digest import Digest
-from ociappr.errors import BlobUnknown
+from ociappr.errors import BlobUnknown, UploadUnknown
 from ociappr.metadata import (
     Check,
     Conflict,
@@ -169,7 +169,10 @@ class Collector:
                 txn.put(keys.binned(locator), encode(BinRecord(digest=str(digest), since=now)))
             return True
 
-        return await transact(self._metadata, body)
+        try:
+            return await transact(self._metadata, body)
+        except UploadUnknown:
+            return False  # joining took longer than sessions live
 
     async def _is_pinned(self, digest: Digest) -> bool:
         prefix = keys.pins(digest)
