@@ -34,6 +34,7 @@ was: index does not rewrite m             test_an_index_collides_with_the_deleti
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -519,11 +520,11 @@ async def growing(registry: Registry, rival: Callable[[], Awaitable[object]]) ->
 
 
 async def checkpointed(world: World) -> tuple[str, int]:
-    """Return the only upload's id and how many bytes of it are named; some are, others not."""
+    """Wait for the only upload's checkpoint; return its id and how many bytes of it are named."""
+    while not (session := (await world.sessions())[0]).parts:
+        await asyncio.sleep(0)
     (entry,) = await world.entries("u")
-    (session,) = await world.sessions()
-    (part,) = session.parts
-    assert not part.closed
+    assert not session.parts[0].closed
     return keys.parts(entry.key)[1], session.offset
 
 
@@ -542,7 +543,9 @@ async def test_an_expired_upload_is_no_fresh_one(
     id_ = (await directed.uploads.begin(A)).id
 
     async def body() -> AsyncIterator[bytes]:
-        yield content(256 * 1024 if not named else 700_000)
+        yield content(700_000 if named else 256 * 1024)
+        if named:
+            await checkpointed(world)
         world.clock.advance(2 * world.settings.session_age)
         assert (await world.collect(aged=False)).expired == 1
         yield content(MIDDLE)
