@@ -238,6 +238,9 @@ def test_oras_copies_two_types_to_another_package(
     doors.run(doors.tool("oras"), "cp", "--from-plain-http", "--to-plain-http", source, target)
     assert other.digest("1.0.0") == doors.digest("1.0.0")
     assert other.releases() == doors.releases()
+    shown = [expect(fetch(x.server, "GET", f"{API}/{x.repo}"), 200).body for x in (doors, other)]
+    assert shown[0].replace(doors.repo.encode(), other.repo.encode()) == shown[1]
+    assert b'"maintainers"' in shown[1], "what appr pushed beside the archive"
     for media_type, archive in both.items():
         assert other.appr_pull("@1.0.0", media_type) == archive
         path = f"{API}/{other.repo}/blobs/sha256/{content_digest(archive)}"
