@@ -8,9 +8,9 @@ from aiohttp import web
 
 from ociappr.access import Action
 from ociappr.digest import Digest
-from ociappr.distribution.calls import Call, Handlers, Pulled, empty
-from ociappr.distribution.protocol import (
-    API_VERSION,
+from ociappr.distribution.calls import API_VERSION, Call, Handlers, Pulled, empty
+from ociappr.distribution.construct import blob_path, upload_path, upload_range
+from ociappr.distribution.operations import (
     BeginUpload,
     CancelUpload,
     DeleteBlob,
@@ -21,9 +21,6 @@ from ociappr.distribution.protocol import (
     MountBlob,
     PutBlob,
     UploadChunk,
-    blob_path,
-    upload_path,
-    upload_range,
 )
 from ociappr.http import IMMUTABLE, body, send_blob
 from ociappr.names import RepositoryName

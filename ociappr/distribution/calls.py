@@ -11,8 +11,10 @@ from aiohttp import web
 
 from ociappr.access import Access, Action, Principal
 from ociappr.digest import Digest
-from ociappr.distribution.protocol import API_VERSION
 from ociappr.names import RepositoryName, Tag
+
+API_VERSION: Mapping[str, str] = {"Docker-Distribution-API-Version": "registry/2.0"}
+"""Stands in every answer."""
 
 Pulled: TypeAlias = Callable[[RepositoryName, Tag | Digest], None]
 """Told of every manifest and blob that was asked for and found."""

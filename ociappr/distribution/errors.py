@@ -14,14 +14,9 @@ from http import HTTPStatus
 from aiohttp import web
 
 from ociappr import errors
-from ociappr.distribution.protocol import (
-    API_VERSION,
-    FinishUpload,
-    Operation,
-    UploadChunk,
-    upload_path,
-    upload_range,
-)
+from ociappr.distribution.calls import API_VERSION
+from ociappr.distribution.construct import upload_path, upload_range
+from ociappr.distribution.operations import FinishUpload, Operation, UploadChunk
 from ociappr.errors import OciapprError
 
 TABLE: Mapping[type[OciapprError], tuple[HTTPStatus, str]] = {

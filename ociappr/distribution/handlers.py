@@ -16,7 +16,8 @@ from ociappr.distribution.calls import Call, Handlers, Pulled
 from ociappr.distribution.errors import failed, respond
 from ociappr.distribution.lists import ListHandlers
 from ociappr.distribution.manifests import ManifestHandlers
-from ociappr.distribution.protocol import Operation, parse
+from ociappr.distribution.operations import Operation
+from ociappr.distribution.protocol import parse
 from ociappr.errors import OciapprError
 from ociappr.http import STALL, abandoned, request_id
 from ociappr.names import RepositoryName, Tag

@@ -10,14 +10,9 @@ from aiohttp import web
 
 from ociappr.access import Action
 from ociappr.distribution.calls import Call, Handlers, document
-from ociappr.distribution.protocol import (
-    PAGE_LIMIT,
-    ListReferrers,
-    ListRepositories,
-    ListTags,
-    Ping,
-    construct,
-)
+from ociappr.distribution.construct import construct
+from ociappr.distribution.operations import ListReferrers, ListRepositories, ListTags, Ping
+from ociappr.distribution.protocol import PAGE_LIMIT
 from ociappr.media import OCI_INDEX
 from ociappr.names import RepositoryName
 from ociappr.registry import Registry

@@ -9,15 +9,9 @@ from aiohttp import web
 
 from ociappr.access import Action
 from ociappr.digest import Digest
-from ociappr.distribution.calls import Call, Handlers, Pulled, empty
-from ociappr.distribution.protocol import (
-    API_VERSION,
-    DeleteManifest,
-    GetManifest,
-    HeadManifest,
-    PutManifest,
-    manifest_path,
-)
+from ociappr.distribution.calls import API_VERSION, Call, Handlers, Pulled, empty
+from ociappr.distribution.construct import manifest_path
+from ociappr.distribution.operations import DeleteManifest, GetManifest, HeadManifest, PutManifest
 from ociappr.errors import ManifestTooLarge
 from ociappr.http import IMMUTABLE, is_known, read
 from ociappr.media import accepts_index

@@ -1,19 +1,38 @@
-"""The requests of the Distribution API as values: parsed once, and written from the same values.
+"""From a request line to the operation that it asks for; `construct` is the way back.
 
-``parse(*construct(operation)) == operation`` for every operation, so that a server and a client can
-share this module. A path is split before it is decoded: an escaped slash never moves a border.
+A path is split before it is decoded: an escaped slash never moves a border.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias, assert_never
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from typing import TypeAlias
+from urllib.parse import parse_qsl, unquote
 
 from ociappr.digest import Digest, new_hash
+from ociappr.distribution.operations import (
+    BeginUpload,
+    CancelUpload,
+    DeleteBlob,
+    DeleteManifest,
+    FinishUpload,
+    GetBlob,
+    GetManifest,
+    GetUpload,
+    HeadBlob,
+    HeadManifest,
+    ListReferrers,
+    ListRepositories,
+    ListTags,
+    MountBlob,
+    Operation,
+    Ping,
+    PutBlob,
+    PutManifest,
+    UploadChunk,
+)
 from ociappr.errors import (
     DigestInvalid,
     ManifestUnknown,
@@ -31,11 +50,6 @@ from ociappr.media import declared
 from ociappr.names import Reference, RepositoryName, Tag, parse_target, shown
 from ociappr.registry.uploads import Span
 
-API_VERSION: Mapping[str, str] = MappingProxyType(
-    {"Docker-Distribution-API-Version": "registry/2.0"}
-)
-"""Stands in every answer."""
-
 PAGE_LIMIT = 10_000
 """How many entries a page of a list holds at most, and without ``n``."""
 
@@ -47,177 +61,6 @@ _FIELDS = 1_000
 _CONTENT_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _UPLOAD = re.compile(r"[A-Za-z0-9._]{1,256}")
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """end-1: whether this speaks the Distribution API."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListRepositories:
-    """The catalog: *count* names after *last*; None leaves the number to the server."""
-
-    count: int | None = None
-    last: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ListTags:
-    """end-8: *count* tags after *last*; None leaves the number to the server."""
-
-    repository: RepositoryName
-    count: int | None = None
-    last: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ListReferrers:
-    """end-12: who has *subject*, of any of *artifact_types* if there are some."""
-
-    repository: RepositoryName
-    subject: Digest
-    artifact_types: tuple[str, ...] = ()
-    count: int | None = None
-    last: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GetManifest:
-    """end-3."""
-
-    reference: Reference
-
-
-@dataclass(frozen=True, slots=True)
-class HeadManifest:
-    """end-3, without the body."""
-
-    reference: Reference
-
-
-@dataclass(frozen=True, slots=True)
-class PutManifest:
-    """end-7; *media_type* is the declared one or "", *tags* are more names for it (end-7b)."""
-
-    reference: Reference
-    media_type: str = ""
-    tags: tuple[Tag, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteManifest:
-    """end-9: a digest and all its tags, or one tag."""
-
-    reference: Reference
-
-
-@dataclass(frozen=True, slots=True)
-class GetBlob:
-    """end-2."""
-
-    repository: RepositoryName
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class HeadBlob:
-    """end-2, without the body."""
-
-    repository: RepositoryName
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteBlob:
-    """end-10."""
-
-    repository: RepositoryName
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class BeginUpload:
-    """end-4a, and end-4c with another *algorithm* than sha256."""
-
-    repository: RepositoryName
-    algorithm: str = "sha256"
-
-
-@dataclass(frozen=True, slots=True)
-class PutBlob:
-    """end-4b: the whole blob in one POST."""
-
-    repository: RepositoryName
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class MountBlob:
-    """end-11: show a blob of *origin* here too; None: of any repository that may be read."""
-
-    repository: RepositoryName
-    digest: Digest
-    origin: RepositoryName | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GetUpload:
-    """end-13: where an upload stands."""
-
-    repository: RepositoryName
-    upload: str
-
-
-@dataclass(frozen=True, slots=True)
-class UploadChunk:
-    """end-5; without *span* the body goes behind what is there."""
-
-    repository: RepositoryName
-    upload: str
-    span: Span | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FinishUpload:
-    """end-6, the last bytes in its body perhaps."""
-
-    repository: RepositoryName
-    upload: str
-    digest: Digest
-    span: Span | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CancelUpload:
-    """end-14."""
-
-    repository: RepositoryName
-    upload: str
-
-
-UploadOperation: TypeAlias = GetUpload | UploadChunk | FinishUpload | CancelUpload
-BlobOperation: TypeAlias = GetBlob | HeadBlob | DeleteBlob | BeginUpload | PutBlob | MountBlob
-ManifestOperation: TypeAlias = GetManifest | HeadManifest | PutManifest | DeleteManifest
-ListOperation: TypeAlias = Ping | ListRepositories | ListTags | ListReferrers
-Operation: TypeAlias = UploadOperation | BlobOperation | ManifestOperation | ListOperation
-
-
-class Request(NamedTuple):
-    """What an operation looks like on the wire, its body aside."""
-
-    method: str
-    path: str
-    query: str = ""
-    headers: Mapping[str, str] = _NO_HEADERS
-
-    @property
-    def target(self) -> str:
-        """Path and query, as the request line and ``Location`` have them."""
-        return f"{self.path}?{self.query}" if self.query else self.path
-
-
-# -- reading -------------------------------------------------------------------------------------
 
 
 def parse(
@@ -463,123 +306,3 @@ _SESSION: _Route = {
     "PUT": _finish_upload,
     "DELETE": _cancel_upload,
 }
-
-
-# -- writing -------------------------------------------------------------------------------------
-
-
-def blob_path(repository: RepositoryName, digest: Digest) -> str:
-    """Return where a blob is pulled from."""
-    return f"/v2/{repository.text}/blobs/{digest}"
-
-
-def manifest_path(repository: RepositoryName, target: Tag | Digest) -> str:
-    """Return where a manifest is pulled from."""
-    return f"/v2/{repository.text}/manifests/{target}"
-
-
-def upload_path(repository: RepositoryName, upload: str) -> str:
-    """Return where an upload goes on; its whole state is in the path, clients may drop a query."""
-    return f"/v2/{repository.text}/blobs/uploads/{upload}"
-
-
-def upload_range(offset: int) -> str:
-    """Return the ``Range`` of an upload of which *offset* bytes are stored: ``0-0`` if none."""
-    return f"0-{max(offset - 1, 0)}"
-
-
-def construct(operation: Operation) -> Request:
-    """Return the request that asks for *operation*."""
-    match operation:
-        case Ping() | ListRepositories() | ListTags() | ListReferrers():
-            return _construct_list(operation)
-        case GetManifest() | HeadManifest() | PutManifest() | DeleteManifest():
-            return _construct_manifest(operation)
-        case GetUpload() | UploadChunk() | FinishUpload() | CancelUpload():
-            return _construct_upload(operation)
-        case _:
-            return _construct_blob(operation)
-
-
-def _construct_list(operation: ListOperation) -> Request:
-    match operation:
-        case Ping():
-            return Request("GET", "/v2/")
-        case ListRepositories(count, last):
-            return Request("GET", "/v2/_catalog", _page(count, last))
-        case ListTags(repository, count, last):
-            return Request("GET", f"/v2/{repository.text}/tags/list", _page(count, last))
-        case ListReferrers(repository, subject, types, count, last):
-            path = f"/v2/{repository.text}/referrers/{subject}"
-            filters = [("artifactType", artifact_type) for artifact_type in types]
-            return Request("GET", path, _page(count, last, filters))
-        case _:
-            assert_never(operation)
-
-
-def _construct_manifest(operation: ManifestOperation) -> Request:
-    path = manifest_path(operation.reference.repository, operation.reference.target)
-    match operation:
-        case GetManifest():
-            return Request("GET", path)
-        case HeadManifest():
-            return Request("HEAD", path)
-        case DeleteManifest():
-            return Request("DELETE", path)
-        case PutManifest(_, media_type, tags):
-            headers = {"Content-Type": media_type} if media_type else _NO_HEADERS
-            return Request("PUT", path, urlencode([("tag", tag.text) for tag in tags]), headers)
-        case _:
-            assert_never(operation)
-
-
-def _construct_blob(operation: BlobOperation) -> Request:  # noqa: PLR0911 - one per case
-    uploads = upload_path(operation.repository, "")
-    match operation:
-        case GetBlob(repository, digest):
-            return Request("GET", blob_path(repository, digest))
-        case HeadBlob(repository, digest):
-            return Request("HEAD", blob_path(repository, digest))
-        case DeleteBlob(repository, digest):
-            return Request("DELETE", blob_path(repository, digest))
-        case BeginUpload(_, "sha256"):
-            return Request("POST", uploads)
-        case BeginUpload(_, algorithm):
-            return Request("POST", uploads, urlencode({"digest-algorithm": algorithm}))
-        case PutBlob(_, digest):
-            return Request("POST", uploads, _encode([("digest", str(digest))]))
-        case MountBlob(_, digest, origin):
-            pairs = [("mount", str(digest)), ("from", origin.text if origin else "")]
-            return Request("POST", uploads, _encode(pairs))
-        case _:
-            assert_never(operation)
-
-
-def _construct_upload(operation: UploadOperation) -> Request:
-    path = upload_path(operation.repository, operation.upload)
-    match operation:
-        case GetUpload():
-            return Request("GET", path)
-        case UploadChunk(_, _, span):
-            return Request("PATCH", path, headers=_content_range(span))
-        case FinishUpload(_, _, digest, span):
-            return Request("PUT", path, _encode([("digest", str(digest))]), _content_range(span))
-        case CancelUpload():
-            return Request("DELETE", path)
-        case _:
-            assert_never(operation)
-
-
-def _content_range(span: Span | None) -> Mapping[str, str]:
-    return {"Content-Range": f"{span.start}-{span.stop}"} if span else _NO_HEADERS
-
-
-def _page(count: int | None, last: str, filters: Iterable[tuple[str, str]] = ()) -> str:
-    number = "" if count is None else str(count)
-    return _encode([*filters, ("n", number), ("last", last)])
-
-
-def _encode(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return a query of *pairs* without the empty ones; colons and slashes stay readable."""
-    present = [(key, value) for key, value in pairs if value]
-    return urlencode(present, quote_via=quote, safe="/:")

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ociappr.digest import Digest
-from ociappr.distribution.protocol import (
-    PAGE_LIMIT,
-    TAG_LIMIT,
+from ociappr.distribution.construct import construct, upload_range
+from ociappr.distribution.operations import (
     BeginUpload,
     CancelUpload,
     DeleteBlob,
@@ -30,10 +29,8 @@ from ociappr.distribution.protocol import (
     PutBlob,
     PutManifest,
     UploadChunk,
-    construct,
-    parse,
-    upload_range,
 )
+from ociappr.distribution.protocol import PAGE_LIMIT, TAG_LIMIT, parse
 from ociappr.errors import (
     DigestInvalid,
     ManifestInvalid,

@@ -9,7 +9,7 @@ import pytest
 from ociappr import errors
 from ociappr.digest import Digest
 from ociappr.distribution.errors import TABLE, failed, respond
-from ociappr.distribution.protocol import FinishUpload, GetUpload, UploadChunk
+from ociappr.distribution.operations import FinishUpload, GetUpload, UploadChunk
 from ociappr.errors import OciapprError, leaves
 from ociappr.names import RepositoryName
 
