@@ -1,0 +1,214 @@
+"""What the documents say is so: settings, commands, flags, links, and the commands themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from conformance.servers import Servers, clean_environment, free_port, wait_ready
+from conformance.wire import Server, digest_of, get_blob, get_manifest, push_image
+from ociappr.cli.main import cli
+from ociappr.config import Config, Loaded, fields, load
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+COMMANDS = (ROOT / "docs" / "cli.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the code of a language that stands in a document."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> dict[str, click.Command]:
+    """Return the commands by their names."""
+    context = click.Context(cli)
+    found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def flags(command: click.Command) -> set[str]:
+    """Return all spellings of the options of a command."""
+    return {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([a-z.]+)` \| (\S*) \| \S.* \|$", CONFIGURATION, re.MULTILINE))
+    defaults = {one.key: one.value for one in Loaded(Config()).settings()}
+    assert set(rows) == set(fields())
+    for key, shown in rows.items():
+        value = defaults[key]
+        text = str(getattr(value, "value", value))
+        text = text.lower() if isinstance(value, bool) else text
+        assert shown.strip("`") == (text or "empty"), key
+
+
+def test_examples_of_configuration_are_read(tmp_path: Path) -> None:
+    examples = blocks(CONFIGURATION, "yaml")
+    assert examples
+    for example in examples:
+        (tmp_path / "conf.yaml").write_text(example)
+        assert load(file=tmp_path / "conf.yaml").origins
+
+
+def test_variables_in_documents_are_settings() -> None:
+    known = {f"OCIAPPR_{key.upper().replace('.', '__')}" for key in fields()}
+    for path in DOCUMENTS:
+        named = set(re.findall(r"OCIAPPR_[A-Z_]+", path.read_text()))
+        assert named <= known | {"OCIAPPR_TOOLS", "OCIAPPR_SERVER"}, path
+
+
+def test_keys_in_documents_are_settings() -> None:
+    sections = {key.partition(".")[0] for key in fields()} - {"data"}
+    for path in [*ROOT.glob("docs/*.md"), ROOT / "README.md"]:
+        for key in re.findall(r"`([a-z]+\.(?!db`)[a-z]+)`", path.read_text()):
+            assert key.partition(".")[0] not in sections or key in fields(), f"{path}: {key}"
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def test_every_command_and_flag_is_described() -> None:
+    described = set(re.findall(r"^\| `ociappr ([a-z]+)` \|", COMMANDS, re.MULTILINE))
+    assert described == set(commands())
+    rows = re.findall(r"^\| (`-[^|]*) \|", COMMANDS, re.MULTILINE)
+    named = {flag for row in rows for flag in re.findall(r"--?[a-z-]+", row)}
+    assert named == set().union(*map(flags, commands().values()))
+
+
+def test_flags_are_described_with_their_commands() -> None:
+    parts = re.split(
+        r"^(All commands.*|.*`config`, `gc`.*|`serve`:)$", COMMANDS, flags=re.MULTILINE
+    )
+    shared, output, serving = (set(re.findall(r"`(--[a-z-]+)", parts[n])) for n in (2, 4, 6))
+    found = {
+        name: {flag for flag in flags(command) if flag.startswith("--")}
+        for name, command in commands().items()
+    }
+    shared.add("--verbose")
+    assert found["version"] == set()
+    assert found["serve"] == shared | serving
+    assert found["config"] == found["gc"] == found["fsck"] == shared | output
+
+
+def test_commands_in_documents_exist() -> None:
+    for path in DOCUMENTS:
+        for block in blocks(path.read_text(), "sh"):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["ociappr"]:
+                    command = commands()[words[1]]
+                    used = {word for word in words[2:] if word.startswith("-")}
+                    assert used <= flags(command), f"{path}: {line}"
+        for name in re.findall(r"`ociappr ([a-z]+)", path.read_text()):
+            assert name in commands(), f"{path}: ociappr {name}"
+
+
+def test_targets_of_make_in_documents_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in DOCUMENTS:
+        text = path.read_text()
+        named = set(re.findall(r"`make ([a-z-]+)", text))
+        named |= {n for block in blocks(text, "sh") for n in re.findall(r"^make ([a-z-]+)", block)}
+        assert named <= targets, path
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), f"{path.name}: {target}"
+        headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE) if anchor else []
+        anchors = {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}
+        assert not anchor or anchor in anchors, f"{path.name}: {target}"
+
+
+# -- operations ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Path:
+    """A directory with the program in it, to run documented commands in."""
+    program = tmp_path / "ociappr"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ociappr "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+def run(script: str, directory: Path) -> str:
+    """Run a documented script."""
+    path = f"{directory}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = clean_environment() | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    command = ["sh", "-euc", script]
+    return subprocess.run(
+        command, cwd=directory, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.mark.slow
+def test_a_backup_of_a_running_server_is_whole(shell: Path) -> None:
+    backup, collect, check = blocks(OPERATIONS, "sh")
+    servers = Servers(shell)
+    try:
+        server = servers(data=shell / "data")
+        digest = push_image(server, "a/b", "1.0.0", [b"layer" * 10_000])
+        (shell / "backup").mkdir()
+        fine = "everything is as it should be\n"
+        assert run(backup, shell) == fine
+        push_image(server, "a/b", "2.0.0", [b"later" * 10_000])
+        assert "freed" in run(collect, shell)
+        assert run(check, shell) == fine
+        servers.kill(server)
+        restored = servers(data=shell / "backup")
+        assert get_manifest(restored, "a/b", "1.0.0")[2] == digest
+    finally:
+        servers.stop_all()
+
+
+@pytest.mark.slow
+def test_the_proxy_of_the_documents_serves(shell: Path) -> None:
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        pytest.skip("there is no nginx here")
+    servers = Servers(shell)
+    try:
+        server = servers()
+        (block,) = blocks(OPERATIONS, "nginx")
+        outside = Server(f"127.0.0.1:{free_port()}", "", shell)
+        block = block.replace("127.0.0.1:5000", server.host).replace("8080", outside.host)
+        files = "".join(
+            f"{name}_temp_path {shell}/{name};\n"
+            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (shell / "nginx.conf").write_text(
+            f"daemon off; pid {shell}/pid; error_log stderr; events {{}}\n"
+            f"http {{ access_log off; {files} {block} }}\n"
+        )
+        proxy = subprocess.Popen([nginx, "-p", str(shell), "-c", str(shell / "nginx.conf")])
+        try:
+            wait_ready(outside, "/v2/", process=proxy)
+            layer = os.urandom(5_000_000)
+            push_image(outside, "a/b", "1.0.0", [layer])
+            assert get_blob(outside, "a/b", digest_of(layer)) == layer
+        finally:
+            proxy.terminate()
+            proxy.wait(20)
+    finally:
+        servers.stop_all()
