@@ -42,7 +42,7 @@ class MemoryBlobs:
                         await reached(locator, told)
         except BaseException:
             if not reported:
-                del self._objects[locator]
+                self._objects.pop(locator, None)
             raise
         if expected is None:
             return locator, len(content)
