@@ -12,14 +12,14 @@ from ociappr.descriptor import Descriptor
 from ociappr.digest import Digest
 from ociappr.errors import DigestInvalid, ManifestInvalid
 from ociappr.media import (
-    DOCKER_MANIFEST,
+    IMAGES,
     INDEXES,
     OCI_INDEX,
     OCI_MANIFEST,
+    checked,
     is_foreign,
 )
 
-_IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _SCHEMA_VERSION = 2
 
 
@@ -102,7 +102,7 @@ class Manifest:
         is_index = actual in INDEXES
         config = None if is_index else _descriptor(document.config)
         layers = () if is_index else _all(document.layers, document.blobs)
-        manifests = () if actual in _IMAGES else _all(document.manifests)
+        manifests = () if actual in IMAGES else _all(document.manifests)
         artifact_type = document.artifact_type or (config.media_type if config else "")
         return cls(
             media_type=actual,
@@ -166,19 +166,19 @@ def _decode(raw: bytes) -> _Document:
 
 def _kind(document: _Document, declared: str) -> str:
     """Return the media type of *document*; its own word and the pusher's must agree."""
-    said = document.media_type or ""
+    said = checked(document.media_type) if document.media_type else ""
     if said and declared and said != declared:
         message = f"the body says {said!a}, Content-Type says {declared!a}"
         raise ManifestInvalid(message, hint="send the same media type in both")
     kind = said or declared or _guess(document)
     image = document.config is not None or document.layers is not None
-    if (kind in INDEXES and image) or (kind in _IMAGES and document.manifests is not None):
+    if (kind in INDEXES and image) or (kind in IMAGES and document.manifests is not None):
         raise ManifestInvalid("a manifest is an image or an index, not both")
-    if kind in _IMAGES and document.config is None:
+    if kind in IMAGES and document.config is None:
         raise ManifestInvalid("an image manifest has a config")
     if kind in INDEXES and document.manifests is None:
         raise ManifestInvalid("an index has manifests")
-    if kind in _IMAGES | INDEXES and document.schema_version != _SCHEMA_VERSION:
+    if kind in IMAGES | INDEXES and document.schema_version != _SCHEMA_VERSION:
         raise ManifestInvalid("schemaVersion is not 2")
     return kind
 

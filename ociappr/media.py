@@ -16,12 +16,14 @@ HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 HELM_CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _SINGLE_PREFIXES = (OCI_MANIFEST, "application/vnd.docker.distribution.manifest.v")
 _FOREIGN = re.compile(
     r"application/vnd\.(oci\.image\.layer\.nondistributable\.|docker\.image\.rootfs\.foreign\.)"
 )
 # RFC 6838 section 4.2; nothing in it is special in a header or in JSON
-_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}"
+_MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")
 _UNTOLD = frozenset(
     {"application/json", "application/octet-stream", "application/x-www-form-urlencoded"}
 )
@@ -33,12 +35,19 @@ def declared(content_type: str) -> str:
     Parameters are ignored (distribution-spec, Pushing Manifests); what clients send for want of
     anything better counts as nothing. Raises `ManifestInvalid` when it is malformed.
     """
-    bare = content_type.partition(";")[0].strip().lower()
-    if not bare or bare in _UNTOLD:
-        return ""
-    if not _MEDIA_TYPE.fullmatch(bare):
-        raise ManifestInvalid(f"{bare[:80]!a} is not a media type")
-    return bare
+    bare = content_type.partition(";")[0].strip()
+    return "" if not bare or bare.lower() in _UNTOLD else checked(bare)
+
+
+def checked(media_type: str) -> str:
+    """Return the media type of a manifest, one that is known in its own spelling.
+
+    It will stand in a header: raises `ManifestInvalid` when it is malformed.
+    """
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        raise ManifestInvalid(f"{media_type[:80]!a} is not a media type")
+    known = media_type.lower()
+    return known if known in INDEXES | IMAGES else media_type
 
 
 def is_foreign(media_type: str) -> bool:

@@ -150,11 +150,12 @@ async def test_references_that_cannot_be_pushed(
         (b'{"schemaVersion":2}', OCI_MANIFEST),
         (b"[" * 100_000, OCI_MANIFEST),
         (RAW, "what is this"),
+        (RAW.replace(OCI_MANIFEST.encode(), b"a/b\\r\\nSet-Cookie: c"), ""),
         (RAW, DOCKER_MANIFEST),
         (json.dumps({**json.loads(RAW), "manifests": []}).encode(), OCI_MANIFEST),
         (RAW.replace(b'"digest":"sha256:', b'"digest":"sha1:'), OCI_MANIFEST),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 async def test_manifests_that_are_none(v2: Client, raw: bytes, content_type: str) -> None:
     headers = {"Content-Type": content_type}
@@ -174,7 +175,10 @@ async def test_an_index_may_be_sparse(v2: Client) -> None:
     assert (answer.status, answer.headers["Content-Type"]) == (200, OCI_INDEX)
 
 
-@pytest.mark.parametrize("media_type", [DOCKER_MANIFEST, DOCKER_LIST, "application/vnd.x.y+json"])
+@pytest.mark.parametrize(
+    "media_type",
+    [DOCKER_MANIFEST, DOCKER_LIST, "application/vnd.x.y+json", "application/vnd.Exact.Case"],
+)
 async def test_other_media_types_are_kept(v2: Client, media_type: str) -> None:
     await push_blob(v2, "a/b", b"{}")
     document = json.loads(index() if media_type == DOCKER_LIST else RAW)
