@@ -32,7 +32,7 @@ def new_hash(algorithm: str) -> Hash:
         return _HASHES[algorithm]()
     except KeyError:
         supported = ", ".join(_HASHES)
-        message = f"digest algorithm {algorithm!r} is not supported"
+        message = f"digest algorithm {ascii(algorithm[:32])} is not supported"
         raise DigestInvalid(message, hint=f"use one of {supported}") from None
 
 
