@@ -21,7 +21,14 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ociappr.errors import RangeInvalid, RequestInvalid, StoreUnavailable, TooLarge
+from ociappr.errors import (
+    OciapprError,
+    RangeInvalid,
+    RequestInvalid,
+    StoreUnavailable,
+    TooLarge,
+    Unavailable,
+)
 from ociappr.registry.blobs import Blob, Blobs
 
 STALL = 60.0
@@ -46,6 +53,13 @@ def request_id(request: web.BaseRequest) -> str:
         known = given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
         request[_REQUEST_ID] = known
     return known
+
+
+def report(request: web.BaseRequest, error: OciapprError) -> None:
+    """Log an error that is the store's fault, with its cause; the others are the client's own."""
+    if isinstance(error, Unavailable):
+        cause = error.__cause__
+        _log.warning("request %s: %s", request_id(request), error.message, exc_info=cause)
 
 
 # -- bodies in -----------------------------------------------------------------------------------

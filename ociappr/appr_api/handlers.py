@@ -28,7 +28,7 @@ from ociappr.appr_api.calls import (
 from ociappr.appr_api.errors import failed, respond
 from ociappr.appr_api.parameters import Parameters, PushRequest, merge, read_login, read_push, text
 from ociappr.errors import OciapprError
-from ociappr.http import STALL, abandoned, read, request_id, send_blob, send_stream
+from ociappr.http import STALL, abandoned, read, report, request_id, send_blob, send_stream
 from ociappr.names import PackageName
 from ociappr.registry import Registry
 from ociappr.registry.blobs import Blob
@@ -100,6 +100,7 @@ class ApprAPI:
             call = Call(request, await self._identify(request), self._access)
             return await self.handlers[type(operation)](operation, call)
         except OciapprError as error:
+            report(request, error)
             return respond(error)
         except (ConnectionError, TimeoutError):
             return abandoned(request)

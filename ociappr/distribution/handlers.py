@@ -19,7 +19,7 @@ from ociappr.distribution.manifests import ManifestHandlers
 from ociappr.distribution.operations import Operation
 from ociappr.distribution.protocol import parse
 from ociappr.errors import OciapprError
-from ociappr.http import STALL, abandoned, request_id
+from ociappr.http import STALL, abandoned, report, request_id
 from ociappr.names import RepositoryName, Tag
 from ociappr.registry import Registry
 
@@ -76,6 +76,7 @@ class DistributionAPI:
             call = Call(request, principal, self._access)
             response = await self.handlers[type(operation)](operation, call)
         except OciapprError as error:
+            report(request, error)
             return respond(error, operation)
         except (ConnectionError, TimeoutError):
             return abandoned(request)

@@ -13,7 +13,7 @@ from ociappr.media import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from tests.http.client import Answer, Client, begin, image, index, push_blob, push_image
 
 RAW = image()
-NUMBER = 250
+NUMBER = 150
 METHODS = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 NASTY = ["", ".", "..", "%2F", "%00", "%0d%0a", "%ff", "%", "%25", "%F0%9F%98%80", "~", "x" * 300]
 DIGESTS = [
@@ -93,7 +93,7 @@ def assert_well_formed(answer: Answer, method: str, sent: Sequence[object]) -> N
         assert answer.code.replace("_", "").isupper(), sent
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_no_request_is_the_servers_fault(v2: Client, seed: int) -> None:
     dice = random.Random(seed)
     await push_image(v2, "a/b", RAW, "v1")

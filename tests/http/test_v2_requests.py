@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,7 @@ from ociappr.access import Access, Action, OpenAccess, Principal
 from ociappr.digest import Digest
 from ociappr.distribution.application import install
 from ociappr.distribution.handlers import DistributionAPI
+from ociappr.distribution.operations import Operation
 from ociappr.errors import Denied, StoreFull, StoreUnavailable, TooManyRequests, Unauthorized
 from ociappr.names import RepositoryName, Tag
 from ociappr.registry import Registry
@@ -159,6 +161,12 @@ async def test_everything_asks_before_it_answers(
     assert door.asked == [(repository, actions)]
 
 
+async def test_every_operation_has_a_handler(registry: Registry) -> None:
+    groups = get_args(Operation)
+    kinds = {kind for group in groups for kind in (get_args(group) or (group,))}
+    assert set(DistributionAPI(registry, OpenAccess()).handlers) == kinds
+
+
 async def test_a_challenge_is_passed_on(registry: Registry, serve: Serve) -> None:
     challenge = 'Bearer realm="https://example.org/token",service="s"'
     door = _Door(Unauthorized("who are you", challenge=challenge))
@@ -176,9 +184,17 @@ async def test_a_challenge_is_passed_on(registry: Registry, serve: Serve) -> Non
     ],
 )
 async def test_later_perhaps(
-    registry: Registry, serve: Serve, error: Exception, status: int, code: str, retry: str | None
+    registry: Registry,
+    serve: Serve,
+    error: Exception,
+    status: int,
+    code: str,
+    retry: str | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    error.__cause__ = OSError("the very reason")
     answer = await ask(registry, serve, _Door(error), "GET", "/v2/")
+    assert ("the very reason" in caplog.text) == (status >= 500)
     assert (answer.status, answer.code) == (status, code)
     assert answer.headers.get("Retry-After") == retry
 
