@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,21 +16,51 @@ from ociappr.metadata.sqlite import SQLiteMetadata
 from ociappr.registry import Registry
 from tests.core.world import CHECKPOINT, World
 
-
-@pytest.fixture
-async def memory() -> World:
-    """A world in memory."""
-    return World(MemoryMetadata(), MemoryBlobs(checkpoint=CHECKPOINT))
+NewWorld = Callable[[], AbstractAsyncContextManager[World]]
 
 
-@pytest.fixture
-async def files(tmp_path: Path) -> AsyncIterator[World]:
-    """A world on SQLite and files."""
-    metadata = await SQLiteMetadata.open(tmp_path / "metadata.db")
-    store = await FilesystemBlobs.open(tmp_path / "blobs", checkpoint=CHECKPOINT)
+@asynccontextmanager
+async def in_memory() -> AsyncIterator[World]:
+    """Make a world in memory."""
+    yield World(MemoryMetadata(), MemoryBlobs(checkpoint=CHECKPOINT))
+
+
+@asynccontextmanager
+async def on_files(folder: Path) -> AsyncIterator[World]:
+    """Make a world on SQLite and files."""
+    folder.mkdir(exist_ok=True)
+    metadata = await SQLiteMetadata.open(folder / "metadata.db")
+    store = await FilesystemBlobs.open(folder / "blobs", checkpoint=CHECKPOINT)
     yield World(metadata, store)
     await store.close()
     await metadata.close()
+
+
+@pytest.fixture
+def memory_worlds() -> NewWorld:
+    """Makes worlds in memory."""
+    return in_memory
+
+
+@pytest.fixture
+def file_worlds(tmp_path: Path) -> NewWorld:
+    """Makes worlds on SQLite and files."""
+    numbers = itertools.count()
+    return lambda: on_files(tmp_path / f"{next(numbers)}")
+
+
+@pytest.fixture
+async def memory(memory_worlds: NewWorld) -> AsyncIterator[World]:
+    """A world in memory."""
+    async with memory_worlds() as world:
+        yield world
+
+
+@pytest.fixture
+async def files(file_worlds: NewWorld) -> AsyncIterator[World]:
+    """A world on SQLite and files."""
+    async with file_worlds() as world:
+        yield world
 
 
 @pytest.fixture(params=["memory", pytest.param("files", marks=pytest.mark.slow)])

@@ -521,7 +521,7 @@ async def growing(registry: Registry, rival: Callable[[], Awaitable[object]]) ->
 
 async def checkpointed(world: World) -> tuple[str, int]:
     """Wait for the only upload's checkpoint; return its id and how many bytes of it are named."""
-    while not (session := (await world.sessions())[0]).parts:
+    while not (session := (await world.sessions())[0]).parts:  # noqa: ASYNC110 - nobody is told
         await asyncio.sleep(0)
     (entry,) = await world.entries("u")
     assert not session.parts[0].closed
