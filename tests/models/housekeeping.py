@@ -236,7 +236,7 @@ def promoter(weak: str, me: str) -> Story:
             return
         if careless:
             b = first
-        swapped = {f"x:{part}": "swapped" for part, _ in first.value[2]}
+        swapped: dict[str, Value] = {f"x:{part}": "swapped" for part, _ in first.value[2]}
         swapped |= {"b:D": (*b.value[:2], ((f"N@{me}", 2),)), own: None}
         blind = ("b:D",) if careless else ()
         if (yield commit({"b:D": b, own: u}, swapped, blind=blind)):

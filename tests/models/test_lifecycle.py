@@ -216,7 +216,7 @@ _VARIANTS = [(name, weak) for name, one in SCENARIOS.items() for weak in one.var
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SCENARIOS]
+    "name", [pytest.param(name, marks=MARKS.get(name, ())) for name in SCENARIOS]
 )
 def test_the_design_holds(name: str) -> None:
     _holds(name)
