@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from http import HTTPStatus
 from io import FileIO
+from typing import TypeAlias
 
 from aiohttp import web
 
@@ -31,6 +32,10 @@ _CUT = 1.0  # seconds for what is left when the drain time is over
 _FIRST_RUN = 10  # the collector's first run comes after so small a part of its interval
 _PRODUCT = "ociappr"  # what the world is told of us: no versions
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_READS = frozenset({"GET", "HEAD"})
+
+Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("ociappr")
 
@@ -96,28 +101,25 @@ class Health:
         """Answer the counters in Prometheus' text format."""
         return web.Response(body=self._metrics.render(), headers={"Content-Type": _METRICS_TYPE})
 
-    async def sign(self, _: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Name the product in *response*, and end its connection if the server is stopping."""
-        response.headers["Server"] = _PRODUCT
-        if self.draining:
-            response.force_close()
-            response.headers["Connection"] = "close"
 
-
-def application(config: Config, registry: Registry, health: Health) -> web.Application:
-    """Return the application: both doors, and the server's own pages."""
-    app = web.Application()
-    app.on_response_prepare.append(health.sign)
-    access = OpenAccess()
-    stall = config.server.stall.total_seconds()
-    distribution = DistributionAPI(
+def distribution(config: Config, registry: Registry) -> DistributionAPI:
+    """Return the ``/v2`` door."""
+    return DistributionAPI(
         registry,
-        access,
+        OpenAccess(),
         manifest_limit=config.manifests.limit,
         chunk_minimum=config.limits.chunk,
-        stall=stall,
+        stall=config.server.stall.total_seconds(),
     )
-    install_distribution(app, distribution)
+
+
+def application(
+    config: Config, registry: Registry, health: Health, v2: DistributionAPI
+) -> web.Application:
+    """Return the application: both doors, and the server's own pages."""
+    app = web.Application()
+    app.on_response_prepare.append(_sign)
+    install_distribution(app, v2)
     app.router.add_get("/livez", health.live)
     app.router.add_get("/readyz", health.ready)
     app.router.add_get("/metrics", health.metrics)
@@ -125,39 +127,49 @@ def application(config: Config, registry: Registry, health: Health) -> web.Appli
         body=config.appr.body,
         unpacked=config.appr.unpacked,
         decodes=config.appr.decodes,
-        stall=stall,
+        stall=config.server.stall.total_seconds(),
     )
-    install_appr(app, ApprAPI(registry, access, limits=limits))
+    install_appr(app, ApprAPI(registry, OpenAccess(), limits=limits))
     return app
+
+
+async def _sign(_: web.Request, response: web.StreamResponse) -> None:
+    """Name the product in *response*, where aiohttp would name itself and Python's version."""
+    response.headers["Server"] = _PRODUCT
 
 
 # -- a life --------------------------------------------------------------------------------------
 
 
-class Running:
-    """Counts the requests that are being handled, so that the end can wait for them."""
+class Front:
+    """Where requests come in: counts those that run, and lets reads of ``/v2`` take no detour.
 
-    def __init__(self) -> None:
+    *rest* finds its way by the application's routes; for a read of *v2* that, and the signals of
+    an application, would cost a tenth of its time.
+    """
+
+    def __init__(self, v2: Handle, rest: Handle, health: Health) -> None:
+        self._v2 = v2
+        self._rest = rest
+        self._health = health
         self._count = 0
         self._none = asyncio.Event()
         self._none.set()
 
-    def around(
-        self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-        """Return *handle*, counted."""
-
-        async def counted(request: web.BaseRequest) -> web.StreamResponse:
-            self._count += 1
-            self._none.clear()
-            try:
-                return await handle(request)
-            finally:
-                self._count -= 1
-                if not self._count:
-                    self._none.set()
-
-        return counted
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer *request*."""
+        reads = request.method in _READS and request.rel_url.raw_path.startswith("/v2/")
+        self._count += 1
+        self._none.clear()
+        try:
+            response = await (self._v2 if reads else self._rest)(request)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+        if self._health.draining:
+            response.force_close()
+        return response
 
     async def wait(self) -> None:
         """Return when no request is being handled."""
@@ -227,8 +239,9 @@ async def run(
         health = Health(registry, metrics)
         stderr = FileIO(sys.stderr.fileno(), "w", closefd=False) if config.log.access else None
         log = AccessLog(metrics, config.log.format, stderr)
+        v2 = distribution(config, registry)
         runner = web.AppRunner(
-            application(config, registry, health),
+            application(config, registry, health, v2),
             access_log=logging.getLogger(ACCESS_LOG),
             access_log_class=access_logger(log),
             auto_decompress=False,  # bytes are stored as they come, and bombs stay folded
@@ -236,7 +249,7 @@ async def run(
             shutdown_timeout=_CUT,
         )
         await runner.setup()
-        running = _counted(runner)
+        front = _front(runner, v2, health)
         await web.SockSite(runner, listener, backlog=BACKLOG).start()
         if worker == 0:
             _announce(config, listener)
@@ -244,20 +257,21 @@ async def run(
         async with _collecting(config, registry, metrics, runs=worker == 0):
             await life.wait()
         health.draining = True
-        await _finish(config, runner, running, life)
+        await _finish(config, runner, front, life)
         log.flush()
 
 
-def _counted(runner: web.AppRunner) -> Running:
-    running = Running()
+def _front(runner: web.AppRunner, v2: DistributionAPI, health: Health) -> Front:
+    """Put a front before the application of *runner*."""
     server = runner.server
     if server is None:
         raise RuntimeError("the runner was not set up")
-    server.request_handler = running.around(server.request_handler)
-    return running
+    front = Front(v2.handle, server.request_handler, health)
+    server.request_handler = front.handle
+    return front
 
 
-async def _finish(config: Config, runner: web.AppRunner, running: Running, life: Life) -> None:
+async def _finish(config: Config, runner: web.AppRunner, front: Front, life: Life) -> None:
     """Let a proxy notice, stop listening, wait for what runs, and cut what is left.
 
     aiohttp's own shutdown comes last: from its beginning on it reads no more of any body, which
@@ -270,7 +284,7 @@ async def _finish(config: Config, runner: web.AppRunner, running: Running, life:
     _log.info("stopping: no new connections, %s for what runs", drain)
     for site in runner.sites:
         await site.stop()
-    if not await life.until(running.wait(), drain.total_seconds()):
+    if not await life.until(front.wait(), drain.total_seconds()):
         _log.warning("stopping: cutting off what still runs")
     await runner.cleanup()
 

@@ -13,8 +13,11 @@ from ociappr.access import Access, Action, Principal
 from ociappr.digest import Digest
 from ociappr.names import RepositoryName, Tag
 
-API_VERSION: Mapping[str, str] = {"Docker-Distribution-API-Version": "registry/2.0"}
-"""Stands in every answer."""
+API_VERSION: Mapping[str, str] = {
+    "Docker-Distribution-API-Version": "registry/2.0",
+    "Server": "ociappr",
+}
+"""Stands in every answer, and names no versions but the API's."""
 
 Pulled: TypeAlias = Callable[[RepositoryName, Tag | Digest], None]
 """Told of every manifest and blob that was asked for and found."""
