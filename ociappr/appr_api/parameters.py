@@ -152,9 +152,12 @@ def _blob(parameters: Parameters) -> bytes:
     if not encoded:
         raise PackageInvalid("Missing blob", hint=_PUSH_HINT)
     try:
-        return binascii.a2b_base64(encoded)
+        decoded = binascii.a2b_base64(encoded)
     except binascii.Error as error:
         raise PackageInvalid(f"blob is not base64: {error}", hint=_PUSH_HINT) from None
+    if not decoded:
+        raise PackageInvalid("blob is not base64: no character of it is", hint=_PUSH_HINT)
+    return decoded
 
 
 def _force(parameters: Parameters) -> bool:

@@ -242,7 +242,9 @@ def parse(method: str, raw_path: str, raw_query: str = "") -> Operation:
     if allowed:
         message = f"{method} is not possible here"
         raise MethodRefused(message, allowed=tuple(dict.fromkeys([*allowed, "OPTIONS"])))
-    raise RouteUnknown("there is nothing at this path", hint="see /cnr/ for what there is")
+    raise RouteUnknown(
+        "there is nothing at this path", hint="open / in a browser for what there is"
+    )
 
 
 def construct(operation: Operation) -> tuple[str, str]:

@@ -95,13 +95,32 @@ def well_known() -> dict[str, object]:
     return {"version": "1", "uri_prefix": _PREFIX, "prefix": _PREFIX}
 
 
+_HOME = """\
+<h1>ociappr</h1>
+<p>A registry with two doors on one store.</p>
+<ul>
+<li><a href="/v2/_catalog">/v2/</a>: OCI Distribution, for docker, podman, oras, helm and others
+<li><a href="/api/v1/packages">/api/v1/packages</a>: App Registry, for appr; also below /cnr, /appr
+<li><a href="/api/v1/packages/search?q=">/api/v1/packages/search?q=</a>
+<li>/api/v1/packages/{namespace}/{name}[/{release}[/{media type}[/pull]]]
+<li>/api/v1/packages/{namespace}/{name}/channels[/{channel}[/{release}]]
+<li>/api/v1/packages/{namespace}/{name}/blobs/sha256/{digest}
+<li><a href="/version">/version</a>, <a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>,
+<a href="/metrics">/metrics</a>
+</ul>
+"""
+
+
 def home(origin: str) -> bytes:
-    """Return the page whose tags tell clients (``?appr-discovery=1``) where packages are pulled."""
+    """Return the page that tells people what there is, and clients where packages are pulled.
+
+    The latter read its tags (``?appr-discovery=1``).
+    """
     host = origin.partition("://")[2]
     path = f"{_PREFIX}/api/v1/packages/{{name}}/{{version}}/{{media_type}}/pull"
     content = html.escape(f"{host}/{{name}} {origin}{path}")
     tags = "\n".join(f'<meta name="{one}-package" content="{content}">' for one in _CLIENTS)
-    return f"<!DOCTYPE html>\n<title>ociappr</title>\n{tags}\n".encode()
+    return f"<!DOCTYPE html>\n<title>ociappr</title>\n{tags}\n{_HOME}".encode()
 
 
 class Envelope:

@@ -108,12 +108,15 @@ def package_unknown(
     """Return the original's error for whatever is missing below a package."""
     message = f"package {package} doesn't exist, v: {release}, type: {format_}"
     detail = {"package": str(package), "release": release, "media_type": format_}
-    return PackageUnknown(message, detail=detail)
+    hint = f"the package, the release, its media type or the blob: see what {package} holds"
+    return PackageUnknown(message, detail=detail, hint=hint)
 
 
 def channel_unknown(name: str) -> ChannelUnknown:
     """Return the original's error for a channel that is missing; it calls the channel a package."""
-    return ChannelUnknown(f"No channel found for package '{name}'", detail={"package": name})
+    message = f"No channel found for package '{name}'"
+    hint = f"there is no channel {name}; the words above are the original server's"
+    return ChannelUnknown(message, detail={"package": name}, hint=hint)
 
 
 def release_unknown(package: PackageName, text: str) -> ReleaseUnknown:

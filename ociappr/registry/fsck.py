@@ -21,7 +21,6 @@ from ociappr.registry.records import (
     TagRecord,
     decode,
 )
-from ociappr.releases import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +89,10 @@ class Fsck:
             _, name, tag = keys.parts(entry.key)
             repository, record = RepositoryName(name), decode(TagRecord, entry.value)
             if record.kind is TagKind.CHANNEL:
-                target = keys.tag(repository, Release(record.current).tag)
-                what = f"a channel leads to release {record.current}, which is gone"
-            else:
-                target = keys.manifest(repository, Digest.parse(record.digest))
-                what = f"a tag names manifest {record.digest}, which is gone"
+                continue  # one whose release was deleted waits for it to be pushed again
+            target = keys.manifest(repository, Digest.parse(record.digest))
             if not await self._metadata.get([target]):
+                what = f"a tag names manifest {record.digest}, which is gone"
                 yield Finding(what, f"{name}:{tag}")
 
     async def _hash(self, digest: Digest, record: BlobRecord) -> str:
