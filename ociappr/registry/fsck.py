@@ -47,6 +47,9 @@ class Fsck:
             yield finding
         async for finding in self._check_manifests():
             yield finding
+        for letter in "pfa":
+            async for finding in self._check_derived(letter):
+                yield finding
         async for finding in self._check_owners():
             yield finding
         async for finding in self._check_tags():
@@ -74,6 +77,14 @@ class Fsck:
                 continue
             for key in await self._absent(derived.of_manifest(RepositoryName(name), manifest)):
                 yield Finding("a derived key of a manifest is missing", _shown(key))
+
+    async def _check_derived(self, letter: str) -> AsyncIterator[Finding]:
+        """Find derived keys whose manifest is gone: a pin of nothing keeps its blob for ever."""
+        async for entry in scan_all(self._metadata, keys.kind(letter)):
+            _, first, second, digest = keys.parts(entry.key)
+            name = RepositoryName(second if letter == "p" else first)
+            if not await self._metadata.get([keys.manifest(name, Digest.parse(digest))]):
+                yield Finding("a derived key belongs to no manifest", _shown(entry.key))
 
     async def _check_owners(self) -> AsyncIterator[Finding]:
         async for entry in scan_all(self._metadata, keys.kind("o")):
