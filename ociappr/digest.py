@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from ociappr.errors import DigestInvalid, SizeInvalid
@@ -32,7 +33,7 @@ def new_hash(algorithm: str) -> Hash:
         return _HASHES[algorithm]()
     except KeyError:
         supported = ", ".join(_HASHES)
-        message = f"digest algorithm {ascii(algorithm[:32])} is not supported"
+        message = f"digest algorithm {algorithm[:32]!a} is not supported"
         raise DigestInvalid(message, hint=f"use one of {supported}") from None
 
 
@@ -55,6 +56,7 @@ class Digest:
             raise DigestInvalid(message, detail={"digest": str(self)})
 
     @classmethod
+    @lru_cache(maxsize=4096)  # what is pulled once is pulled often
     def parse(cls, text: str) -> Digest:
         """Return the digest that *text* spells."""
         algorithm, colon, hex_part = text.partition(":")

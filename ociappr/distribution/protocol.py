@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias
 from urllib.parse import parse_qsl, unquote
@@ -85,6 +86,11 @@ def parse(
     return read(_Parts(name, last, query, headers))
 
 
+@lru_cache(maxsize=4096)  # what is pulled once is pulled often
+def _reference(name: str, last: str) -> Reference:
+    return Reference(RepositoryName(name), parse_target(last))
+
+
 class _Parts:
     """The pieces of a request line, each read when it is asked for."""
 
@@ -121,7 +127,7 @@ class _Parts:
 
     @property
     def new_reference(self) -> Reference:
-        return Reference(self.repository, parse_target(self.last))
+        return _reference(self.name, self.last)
 
     @property
     def span(self) -> Span | None:
