@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
+from enum import EnumType
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -222,7 +223,16 @@ class Loaded:
             value: object = self.config
             for name in key.split("."):
                 value = getattr(value, name)
-            yield Setting(key, value, self.origins.get(key, "default"))
+            effective = _EFFECTIVE.get(key)
+            shown = effective(self.config) if effective is not None else value
+            yield Setting(key, shown, self.origins.get(key, "default"))
+
+
+# settings whose default depends on others
+_EFFECTIVE: Mapping[str, Callable[[Config], str]] = {
+    "storage.url": lambda config: config.storage_url,
+    "metadata.url": lambda config: config.metadata_url,
+}
 
 
 def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, object]:
@@ -318,8 +328,19 @@ def _convert(key: str, raw: object, kind: object, origin: str, *, strict: bool) 
         if kind in (Size, Duration):
             return kind.parse(raw)
         return msgspec.convert(raw, type=kind, strict=strict)
-    except (msgspec.ValidationError, ValueError) as error:
+    except msgspec.ValidationError:
+        choices = kind if isinstance(kind, EnumType) else get_args(kind)
+        allowed = ", ".join(getattr(one, "value", one) for one in choices) or _KINDS.get(kind, "")
+        raise ConfigError(f"{key}: {raw!r} is not {allowed} (from {origin})") from None
+    except ValueError as error:
         raise ConfigError(f"{key}: {error} (from {origin})") from None
+
+
+_KINDS: Mapping[object, str] = {
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+}
 
 
 def _unknown(key: str, known: Mapping[str, object], written: Callable[[str], str]) -> str:

@@ -61,6 +61,15 @@ async def open_blobs(config: Config) -> BlobStore:
     return await _driver(_BLOBS, config.storage_url, "storage.url")(config.storage_url, config)
 
 
+def require(config: Config) -> None:
+    """Raise `StoreUnavailable` unless the stores are there: looking must not make them."""
+    for url, key in ((config.metadata_url, "metadata.url"), (config.storage_url, "storage.url")):
+        path = _path(url, key) if urlsplit(url).scheme != "memory" else Path()
+        if not path.exists():
+            hint = "name the directory of the registry with --data, or start one there with serve"
+            raise StoreUnavailable(f"there is no registry: {path} does not exist", hint=hint)
+
+
 def check(config: Config) -> None:
     """Raise `ConfigError` for URLs without a driver and pairs that cannot work together."""
     for drivers, url, key in (

@@ -66,12 +66,15 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+_MOMENT = "%Y-%m-%dT%H:%M:%S"
+
+
 class TextFormatter(logging.Formatter):
     """A line for people; control characters are escaped, tracebacks indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        moment = datetime.fromtimestamp(record.created, UTC).strftime(_MOMENT)
         told = " ".join(f"{k}={v!a}" for k, v in getattr(record, "fields", {}).items())
         message = record.getMessage().translate(_CONTROLS | _SEPARATORS)
         line = f"{moment} {record.levelname.lower():7} {message} {told}".rstrip()
@@ -212,8 +215,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _text(line: _Line) -> bytes:
-    names = _Line.__struct_fields__
-    return " ".join(f"{name}={getattr(line, name)!a}" for name in names).encode()
+    """Return the line as `TextFormatter` would write it."""
+    names = _Line.__struct_fields__[3:]
+    told = " ".join(f"{name}={getattr(line, name)!a}" for name in names)
+    return f"{line.time[:19]} {line.level:7} {told}".encode()
 
 
 _FORMS: Mapping[str, Callable[[_Line], bytes]] = {"json": _encode, "text": _text}

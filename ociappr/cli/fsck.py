@@ -31,7 +31,10 @@ def command(ctx: click.Context, /, file: Path | None, **flags: str | None) -> No
 
 
 async def _check(config: Config) -> list[dict[str, object]]:
-    from ociappr.server import open_registry  # noqa: PLC0415 - start-up time of --help
+    from ociappr import stores  # noqa: PLC0415 - start-up time of --help
+    from ociappr.server import open_registry  # noqa: PLC0415 - as above
 
+    stores.check(config)
+    stores.require(config)
     async with open_registry(config) as registry:
         return [asdict(finding) async for finding in registry.fsck.run()]

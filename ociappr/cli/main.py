@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import click
 
+from ociappr import __version__
 from ociappr.cli.console import Exit, fail
 
 _COMMANDS: Mapping[str, str] = {
@@ -52,6 +53,7 @@ class _Group(click.Group):
             ctx.exit(status)
 
 
+@click.version_option(__version__, prog_name="ociappr", message="%(prog)s %(version)s")
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """One registry, two doors: OCI Distribution and App Registry."""
