@@ -23,12 +23,13 @@ class Call:
     checks: Sequence[Check] = ()
     writes: Sequence[Write] = ()
 
-    def concerns(self, name: str, kinds: str) -> bool:
+    def concerns(self, name: str, kinds: str, about: object = "") -> bool:
         """Tell whether this is a call of *name* about a key of each of these kinds.
 
-        A capital letter asks for a key of its kind that is deleted.
+        A capital letter asks for a key of its kind that is deleted; *about* for one of that name.
         """
-        return self.name == name and all(kind in self._kinds for kind in kinds)
+        named = any(str(about) in key for key in self.about) or not about
+        return self.name == name and named and all(kind in self._kinds for kind in kinds)
 
     @property
     def _kinds(self) -> set[str]:
@@ -165,6 +166,7 @@ Act = Callable[[Call], Awaitable[None]]
 class _Scene:
     name: str
     kinds: str
+    about: object
     act: Act
 
 
@@ -181,13 +183,13 @@ class Scenes:
         self._acting = False
         self.calls: list[Call] = []
 
-    def before_next(self, name: str, kinds: str, act: Act) -> None:
+    def before_next(self, name: str, kinds: str, act: Act, *, about: object = "") -> None:
         """Act before the next call of *name* that concerns *kinds* (see `Call.concerns`)."""
-        self._before.append(_Scene(name, kinds, act))
+        self._before.append(_Scene(name, kinds, about, act))
 
-    def after_next(self, name: str, kinds: str, act: Act) -> None:
+    def after_next(self, name: str, kinds: str, act: Act, *, about: object = "") -> None:
         """Act after the next call of *name* that concerns *kinds*."""
-        self._after.append(_Scene(name, kinds, act))
+        self._after.append(_Scene(name, kinds, about, act))
 
     @property
     def played(self) -> bool:
@@ -205,7 +207,7 @@ class Scenes:
         await self._play(self._after, call)
 
     async def _play(self, scenes: list[_Scene], call: Call) -> None:
-        scene = next((one for one in scenes if call.concerns(one.name, one.kinds)), None)
+        scene = next((one for one in scenes if call.concerns(one.name, one.kinds, one.about)), None)
         if scene is None or self._acting:
             return
         scenes.remove(scene)

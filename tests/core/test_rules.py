@@ -215,7 +215,12 @@ async def test_a_pin_that_comes_first_keeps_the_blob(
         await world.collect()
     else:
         world.clock.advance(world.settings.grace)
-    scenes.before_next("commit", "b", doing(lambda: push_manifest(registry, image(DATA), "kept")))
+
+    async def rival() -> None:
+        await push_all(registry, [])
+        await push_manifest(registry, image(DATA), "kept")
+
+    scenes.before_next("commit", "b", doing(rival), about=DIGEST)
     await stage.collect(aged=state is BlobState.CONDEMNED)
     assert scenes.played
     assert await read(registry, DIGEST) == DATA
@@ -318,6 +323,7 @@ async def test_an_old_link_does_not_show_a_new_birth(
     await push_all(registry, [data], B)
     await push_manifest(registry, image(data), "kept", repository=B)
     assert await world.value(keys.link(digest, A)) is not None
+    await push_all(registry, [])
     with pytest.raises(BlobUnknown):
         await registry.blobs.find(A, digest)
     with pytest.raises(BlobUnknown):
@@ -356,6 +362,7 @@ async def test_a_child_that_comes_meanwhile_is_revived(
     settings = Settings(sparse=Sparse.ALL)
     directed = await stage.registry(settings)
     await push_all(registry, [])
+    await push_manifest(registry, image(), "keeps-the-config")
 
     async def rival() -> None:
         await push_blob(registry, DATA, B)
@@ -363,7 +370,6 @@ async def test_a_child_that_comes_meanwhile_is_revived(
         record = await world.blob(DIGEST)
         assert record is not None
         assert record.state is BlobState.CONDEMNED
-        await push_all(registry, [])
 
     scenes.before_next("commit", "mp", doing(rival))
     await push_manifest(directed, image(DATA), "sparse")
