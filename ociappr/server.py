@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -215,6 +216,8 @@ def serve(
     *worker* is its number among those on the same socket; the first of them collects garbage.
     Raises `ConfigError` and `OciapprError` when it cannot start.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is a file
 
     async def main() -> None:
         life = Life()

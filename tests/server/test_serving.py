@@ -92,6 +92,36 @@ def test_port_zero_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_it_takes_all_the_files_that_it_may_have(tmp_path: Path) -> None:
+    """Shells give a program a soft limit of 1024 or less: not enough connections."""
+    command = [sys.executable, "-m", "ociappr", "serve", "--listen", "127.0.0.1:0"]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                "/bin/sh",
+                "-c",
+                'ulimit -S -n 99 && exec "$@"',
+                "sh",
+                *command,
+                "--data",
+                tmp_path / "d",
+            ],
+            stderr=output,
+            env=clean_environment(),
+        )
+    try:
+        eventually(lambda: "listens on" in log.read_text(), "it has begun")
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        found = re.search(r"^Max open files +([0-9]+) +([0-9]+)", limits, re.MULTILINE)
+        assert found
+        assert found[1] == found[2] != "99"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 class TestWhatCannotStart:
     def test_a_port_in_use(self, tmp_path: Path, workers: str) -> None:
