@@ -47,9 +47,10 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         "the core speaks to the ports, so that any driver serves, and knows no HTTP",
     ),
     "http": (VALUES | {"registry"}, {"aiohttp"}, "what the faces share of aiohttp"),
+    "calls": (VALUES | {"access"}, {"aiohttp"}, "what the handlers of both faces are given"),
     **{
         name: (
-            VALUES | {"registry", "access", "http", name},
+            VALUES | {"registry", "access", "calls", "http", name},
             {"aiohttp", "msgspec", "multidict"},
             "a face translates one protocol: never another face, never a driver",
         )

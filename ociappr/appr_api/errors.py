@@ -12,7 +12,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from ociappr import errors
-from ociappr.appr_api.calls import JSON
+from ociappr.appr_api.answers import JSON
 from ociappr.appr_api.views import encode
 from ociappr.errors import OciapprError
 

@@ -13,20 +13,10 @@ from aiohttp import web
 
 from ociappr.access import Access, Action
 from ociappr.appr_api import protocol, views
-from ociappr.appr_api.calls import (
-    CORS,
-    JSON,
-    Call,
-    Handler,
-    Identify,
-    Pulled,
-    anybody,
-    document,
-    preflight,
-    unrecorded,
-)
+from ociappr.appr_api.answers import CORS, JSON, document, preflight
 from ociappr.appr_api.errors import failed, respond
 from ociappr.appr_api.parameters import Parameters, PushRequest, merge, read_login, read_push, text
+from ociappr.calls import Call, Handlers, Identify, Pulled, anybody, unrecorded
 from ociappr.errors import OciapprError
 from ociappr.http import STALL, abandoned, read, report, request_id, send_blob, send_stream
 from ociappr.names import PackageName
@@ -69,7 +59,7 @@ class ApprAPI:
         self._limits = limits or Limits()
         # threads of its own: they are the bound, even when a request is cancelled in the middle
         self._decoders = ThreadPoolExecutor(self._limits.decodes, "appr-decode")
-        self.handlers: Mapping[type, Handler] = {
+        self.handlers: Handlers = {
             protocol.Home: self._home,
             protocol.WellKnown: self._well_known,
             protocol.ShowVersion: self._version,
@@ -150,25 +140,25 @@ class ApprAPI:
         return document([str(one.package) for one in found])
 
     async def _releases(self, operation: protocol.ShowReleases, call: Call) -> web.Response:
-        call.require(operation.package, Action.PULL)
+        call.require(operation.package.repository, Action.PULL)
         wanted = text(await self._parameters(call), "media_type")
         found = await self._registry.packages.releases(operation.package, wanted)
         return document([views.manifest(one) for one in found])
 
     async def _release(self, operation: protocol.ShowRelease, call: Call) -> web.Response:
-        call.require(operation.package, Action.PULL)
+        call.require(operation.package.repository, Action.PULL)
         found = await self._registry.packages.release(operation.package, operation.release)
         return document([views.manifest(one) for one in found])
 
     async def _package(self, operation: protocol.ShowPackage, call: Call) -> web.Response:
-        call.require(operation.package, Action.PULL)
+        call.require(operation.package.repository, Action.PULL)
         found = await self._registry.packages.show(
             operation.package, operation.query, operation.format
         )
         return document(views.package(found))
 
     async def _push(self, operation: protocol.Push, call: Call) -> web.Response:
-        call.require(operation.package, Action.PULL, Action.PUSH)
+        call.require(operation.package.repository, Action.PULL, Action.PUSH)
         push = await self._understand(call)
         await self._registry.publishing.push(
             operation.package,
@@ -191,7 +181,7 @@ class ApprAPI:
 
     async def _delete(self, operation: protocol.DeletePackage, call: Call) -> web.Response:
         package, release = operation.package, operation.release
-        call.require(package, Action.PULL, Action.PUSH)
+        call.require(package.repository, Action.PULL, Action.PUSH)
         await self._registry.publishing.delete(package, release, operation.format)
         return document(views.deleted_package(package, release))
 
@@ -199,7 +189,7 @@ class ApprAPI:
 
     async def _pull(self, operation: protocol.Pull, call: Call) -> web.StreamResponse:
         package = operation.package
-        call.require(package, Action.PULL)
+        call.require(package.repository, Action.PULL)
         found = await self._registry.packages.find(package, operation.query, operation.format)
         blob = await self._registry.packages.archive(found)
         self._pulled(package.repository, found.release.tag)
@@ -209,7 +199,7 @@ class ApprAPI:
 
     async def _blob(self, operation: protocol.GetBlob, call: Call) -> web.StreamResponse:
         package, digest = operation.package, operation.digest
-        call.require(package, Action.PULL)
+        call.require(package.repository, Action.PULL)
         blob = await self._registry.packages.archive_by_digest(package, digest)
         self._pulled(package.repository, blob.digest)
         fields: dict[str, str] | None = {} if operation.as_json else None
@@ -249,30 +239,30 @@ class ApprAPI:
     # -- channels --------------------------------------------------------------------------------
 
     async def _channels(self, operation: protocol.ListChannels, call: Call) -> web.Response:
-        call.require(operation.package, Action.PULL)
+        call.require(operation.package.repository, Action.PULL)
         found = await self._registry.packages.channels(operation.package)
         return document([views.channel(one) for one in found])
 
     async def _channel(self, operation: protocol.ShowChannel, call: Call) -> web.Response:
-        call.require(operation.package, Action.PULL)
+        call.require(operation.package.repository, Action.PULL)
         found = await self._registry.packages.channel(operation.package, operation.channel)
         return document(views.channel(found))
 
     async def _set_channel(self, operation: protocol.SetChannel, call: Call) -> web.Response:
         package = operation.package
-        call.require(package, Action.PULL, Action.PUSH)
+        call.require(package.repository, Action.PULL, Action.PUSH)
         found = await self._registry.channels.set(package, operation.channel, operation.release)
         return document(views.channel(found))
 
     async def _leave_channel(self, operation: protocol.LeaveChannel, call: Call) -> web.Response:
         package, name, release = operation.package, operation.channel, operation.release
-        call.require(package, Action.PULL, Action.PUSH)
+        call.require(package.repository, Action.PULL, Action.PUSH)
         await self._registry.channels.remove_release(package, name, release)
         return document(views.left_channel(package, name, release))
 
     async def _delete_channel(self, operation: protocol.DeleteChannel, call: Call) -> web.Response:
         package, name = operation.package, operation.channel
-        call.require(package, Action.PULL, Action.PUSH)
+        call.require(package.repository, Action.PULL, Action.PUSH)
         await self._registry.channels.delete(package, name)
         return document(views.deleted_channel(package, name))
 

@@ -7,8 +7,9 @@ from http import HTTPStatus
 from aiohttp import web
 
 from ociappr.access import Action
+from ociappr.calls import Call, Handlers, Pulled
 from ociappr.digest import Digest
-from ociappr.distribution.calls import API_VERSION, Call, Handlers, Pulled, empty
+from ociappr.distribution.answers import API_VERSION, empty
 from ociappr.distribution.construct import blob_path, upload_path, upload_range
 from ociappr.distribution.operations import (
     BeginUpload,

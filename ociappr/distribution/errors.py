@@ -14,7 +14,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from ociappr import errors
-from ociappr.distribution.calls import API_VERSION
+from ociappr.distribution.answers import API_VERSION
 from ociappr.distribution.construct import upload_path, upload_range
 from ociappr.distribution.operations import FinishUpload, Operation, UploadChunk
 from ociappr.errors import OciapprError

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
 
 from aiohttp import web
 
-from ociappr.access import ANONYMOUS, Access, Principal
-from ociappr.digest import Digest
+from ociappr.access import Access
+from ociappr.calls import Call, Handlers, Identify, Pulled, anybody, unrecorded
 from ociappr.distribution.blobs import BlobHandlers
-from ociappr.distribution.calls import Call, Handlers, Pulled
 from ociappr.distribution.errors import failed, respond
 from ociappr.distribution.lists import ListHandlers
 from ociappr.distribution.manifests import ManifestHandlers
@@ -20,22 +17,9 @@ from ociappr.distribution.operations import Operation
 from ociappr.distribution.protocol import parse
 from ociappr.errors import OciapprError
 from ociappr.http import STALL, abandoned, report, request_id
-from ociappr.names import RepositoryName, Tag
 from ociappr.registry import Registry
 
 _log = logging.getLogger(__name__)
-
-Identify: TypeAlias = Callable[[web.BaseRequest], Awaitable[Principal]]
-"""Tells who makes a request; raises `Unauthorized` for credentials that are wrong."""
-
-
-async def anybody(_: web.BaseRequest) -> Principal:
-    """Return the anonymous principal, whatever credentials came."""
-    return ANONYMOUS
-
-
-def unrecorded(_: RepositoryName, __: Tag | Digest) -> None:
-    """Record no pull."""
 
 
 class DistributionAPI:

@@ -9,7 +9,8 @@ import msgspec
 from aiohttp import web
 
 from ociappr.access import Action
-from ociappr.distribution.calls import Call, Handlers, document
+from ociappr.calls import Call, Handlers
+from ociappr.distribution.answers import document
 from ociappr.distribution.construct import construct
 from ociappr.distribution.operations import ListReferrers, ListRepositories, ListTags, Ping
 from ociappr.distribution.protocol import PAGE_LIMIT

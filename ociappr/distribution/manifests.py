@@ -8,8 +8,9 @@ from http import HTTPStatus
 from aiohttp import web
 
 from ociappr.access import Action
+from ociappr.calls import Call, Handlers, Pulled
 from ociappr.digest import Digest
-from ociappr.distribution.calls import API_VERSION, Call, Handlers, Pulled, empty
+from ociappr.distribution.answers import API_VERSION, empty
 from ociappr.distribution.construct import manifest_path
 from ociappr.distribution.operations import DeleteManifest, GetManifest, HeadManifest, PutManifest
 from ociappr.errors import ManifestTooLarge

@@ -201,9 +201,13 @@ class Manifests:
         """Take a manifest out of *repository* and all its tags with it; raise `ManifestUnknown`."""
         await self.record(repository, digest)
         while True:
+            txn = Transaction(self._metadata)
+            value = await txn.get(keys.manifest(repository, digest))  # before looking for tags
+            if value is None:
+                return None
             await self._delete_tags(repository, digest)
             try:
-                return await self._forget(repository, digest)
+                return await self._forget(txn, repository, digest, decode(ManifestRecord, value))
             except Conflict:
                 continue  # a tag was put meanwhile: it wrote the record again
 
@@ -291,16 +295,12 @@ class Manifests:
 
             await transact(self._metadata, body)
 
-    async def _forget(self, repository: RepositoryName, digest: Digest) -> None:
-        """Commit that the manifest is no member; raise `Conflict` when its record was written."""
-        txn = Transaction(self._metadata)
-        key = keys.manifest(repository, digest)
-        value = await txn.get(key)
-        if value is None:
-            return
-        record = decode(ManifestRecord, value)
+    async def _forget(
+        self, txn: Transaction, repository: RepositoryName, digest: Digest, record: ManifestRecord
+    ) -> None:
+        """Commit that the manifest is no member; raise `Conflict` if *txn* read another record."""
         manifest = Manifest.parse(await self.raw(digest), record.media_type, digest=digest)
-        txn.delete(key)
+        txn.delete(keys.manifest(repository, digest))
         for derived_key in derived.of_manifest(repository, manifest):
             txn.delete(derived_key)
         event = Event("delete-manifest", str(repository), str(digest))

@@ -1,26 +1,22 @@
-"""What every handler of this door is given, and the small answers they share."""
+"""What the handlers of both doors are given: a request, who makes it, and whom to ask and tell."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from ociappr.access import Access, Action, Principal
+from ociappr.access import ANONYMOUS, Access, Action, Principal
 from ociappr.digest import Digest
 from ociappr.names import RepositoryName, Tag
 
-API_VERSION: Mapping[str, str] = {
-    "Docker-Distribution-API-Version": "registry/2.0",
-    "Server": "ociappr",
-}
-"""Stands in every answer, and names no versions but the API's."""
+Identify: TypeAlias = Callable[[web.BaseRequest], Awaitable[Principal]]
+"""Tells who makes a request; raises `Unauthorized` for credentials that are wrong."""
 
 Pulled: TypeAlias = Callable[[RepositoryName, Tag | Digest], None]
-"""Told of every manifest and blob that was asked for and found."""
+"""Told of every manifest, blob and archive that was asked for and found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +35,20 @@ class Call:
         """Tell whether the caller may read *repository*."""
         return self.access.allows(self.principal, repository, Action.PULL)
 
+    @property
+    def content_type(self) -> str:
+        """What the request says of its body."""
+        return self.request.headers.get("Content-Type", "")
+
 
 Handler: TypeAlias = Callable[[Any, Call], Awaitable[web.StreamResponse]]
 Handlers: TypeAlias = Mapping[type, Handler]
 
 
-def empty(status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
-    """Return an answer without a body."""
-    return web.Response(status=status, headers={**API_VERSION, **headers})
+async def anybody(_: web.BaseRequest) -> Principal:
+    """Return the anonymous principal, whatever credentials came."""
+    return ANONYMOUS
 
 
-def document(
-    body: bytes, headers: Mapping[str, str], media_type: str = "application/json"
-) -> web.Response:
-    """Return a JSON document; without a charset, which exact comparisons of types would break."""
-    return web.Response(body=body, headers={"Content-Type": media_type, **API_VERSION, **headers})
+def unrecorded(_: RepositoryName, __: Tag | Digest) -> None:
+    """Record no pull."""
