@@ -27,6 +27,7 @@ was: b without lengths                    test_a_blob_of_an_open_part_does_not_g
 was: an open part is promoted             test_an_open_part_is_copied_not_promoted
 tag does not rewrite m                    test_a_tag_does_not_outlive_its_manifest
 deleter does not look again               test_a_tag_does_not_outlive_its_manifest
+deleter reads m after the tags            test_a_tag_that_comes_while_the_tags_are_deleted
 was: hints dropped unchecked              test_a_hint_that_is_right_again_is_kept
 was: tags deleted unchecked               test_a_tag_that_moved_on_is_kept
 was: index does not rewrite m             test_an_index_collides_with_the_deletion_of_its_child
@@ -666,6 +667,18 @@ async def test_a_tag_does_not_outlive_its_manifest(
     assert await dangling(world) == []
     with pytest.raises(ManifestUnknown):
         await tagged(registry, "late")
+
+
+async def test_a_tag_that_comes_while_the_tags_are_deleted(
+    world: World, directed: Registry, registry: Registry, scenes: Scenes, manifest: bytes
+) -> None:
+    """The deleter must have read the manifest's record before it looks for tags."""
+    await push_manifest(registry, manifest, "old")
+    scenes.after_next("scan", "h", doing(lambda: push_manifest(registry, manifest, "late")))
+    await directed.manifests.delete(A, Digest.of(manifest))
+    assert scenes.played
+    assert await dangling(world) == []
+    assert (await registry.tags.list(A, limit=10)).items == ()
 
 
 async def test_a_hint_that_is_right_again_is_kept(
