@@ -86,8 +86,9 @@ class Supervisor:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            number, born = self._running.pop(pid)
-            self._ended(number, os.waitstatus_to_exitcode(status), time.monotonic() - born)
+            if pid in self._running:  # else an orphan, which the first process of a container gets
+                number, born = self._running.pop(pid)
+                self._ended(number, os.waitstatus_to_exitcode(status), time.monotonic() - born)
 
     def _ended(self, number: int, code: int, age: float) -> None:
         """Begin another worker soon, and the later the more of them died young in a row."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -69,3 +71,15 @@ def test_whoever_ends_when_asked_stays_away(supervisor: Supervisor, code: int, s
 def test_nobody_is_waited_for_when_somebody_is_due(supervisor: Supervisor) -> None:
     supervisor._due[1] = time.monotonic() - 1
     assert supervisor._pause() == 0.0
+
+
+def test_orphans_are_reaped_and_are_no_workers(supervisor: Supervisor) -> None:
+    """The first process of a container gets the orphans of all others."""
+    orphan = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, orphan.pid, os.WEXITED | os.WNOWAIT)
+    supervisor._running = {-1: (0, 0.0)}
+    with pytest.raises(ChildProcessError):  # there is no child left to ask about
+        supervisor._reap()
+    assert supervisor._running == {-1: (0, 0.0)}
+    assert not supervisor._due
+    assert orphan.wait() == 0
