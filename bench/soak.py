@@ -32,6 +32,7 @@ _REPLICAS: Final = 2
 _ROUNDS: Final = 5
 _REPORT: Final = 10.0  # seconds
 _CRASHES: Final = "50"
+_SHOWN: Final = 100  # problems, of which one tells as much as thousands
 _SETTINGS: Final = Settings(
     grace=timedelta(0), session_age=timedelta(seconds=3), inline_limit=4_096, small_body=32_768
 )
@@ -162,7 +163,8 @@ def main(arguments: list[str]) -> int:
     events = options.events or (_QUICK if options.quick else _FULL)
     with tempfile.TemporaryDirectory(prefix="ociappr-soak-") as folder:
         problems = asyncio.run(Soak(Path(folder), events).run())
-    print(*problems[:100], sep="\n")
+    for problem in problems[:_SHOWN]:
+        print(problem)
     if problems or options.quick or options.events:
         return int(bool(problems))
     return _tests("tests/models", "-m", "soak") or _tests("conformance/test_crash.py")

@@ -44,6 +44,7 @@ from tests.core.world import (
 from tests.http.appr import tgz
 from tests.http.client import image, index
 
+pytestmark = pytest.mark.timeout(300)
 _NEVER = 1_000_000
 PACKAGE = PackageName("library", "package")
 
@@ -299,4 +300,4 @@ async def test_a_crash_at_any_step(memory_worlds: NewWorld, story: Story) -> Non
 @pytest.mark.slow
 @every_story
 async def test_a_crash_on_files(file_worlds: NewWorld, story: Story) -> None:
-    await crash_everywhere(file_worlds, story, stride=11)
+    await crash_everywhere(file_worlds, story, stride=23)

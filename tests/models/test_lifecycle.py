@@ -30,6 +30,7 @@ from tests.models.clients import (
 from tests.models.housekeeping import binner, check, collector, expirer, promoter, settle, sweeper
 from tests.models.interleavings import Actor, Explored, Files, Keys, Story, Value, explore, present
 
+pytestmark = pytest.mark.timeout(3_600)
 Part = tuple[Callable[..., Story], *tuple[object, ...]]
 
 TWO = ("open", (("F@1", 1, True), ("G@1", 1, True)))
