@@ -221,9 +221,13 @@ def serve(
 
     async def main() -> None:
         life = Life()
+        loop = asyncio.get_running_loop()
         for name in signals:
-            asyncio.get_running_loop().add_signal_handler(name, life.ask)
+            loop.add_signal_handler(name, life.ask)
         await run(config, listener, life, worker=worker, ready=ready)
+        for name in signals:  # whoever asks again must not kill what has ended well
+            loop.remove_signal_handler(name)
+            signal.signal(name, signal.SIG_IGN)
 
     asyncio.run(main())
 
