@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from operator import attrgetter
@@ -14,8 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from conformance.servers import Servers, clean_environment, free_port, wait_ready
-from conformance.wire import Server, digest_of, get_blob, get_manifest, push_image
+from conformance.servers import Servers, clean_environment
+from conformance.wire import get_manifest, push_image
 from ociappr.cli.main import cli
 from ociappr.config import Config, fields, load
 
@@ -178,37 +177,5 @@ def test_a_backup_of_a_running_server_is_whole(shell: Path) -> None:
         servers.kill(server)
         restored = servers(data=shell / "backup")
         assert get_manifest(restored, "a/b", "1.0.0")[2] == digest
-    finally:
-        servers.stop_all()
-
-
-@pytest.mark.slow
-def test_the_proxy_of_the_documents_serves(shell: Path) -> None:
-    nginx = shutil.which("nginx")
-    if nginx is None:
-        pytest.skip("there is no nginx here")
-    servers = Servers(shell)
-    try:
-        server = servers()
-        (block,) = blocks(OPERATIONS, "nginx")
-        outside = Server(f"127.0.0.1:{free_port()}", "", shell)
-        block = block.replace("127.0.0.1:5000", server.host).replace("8080", outside.host)
-        files = "".join(
-            f"{name}_temp_path {shell}/{name};\n"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        (shell / "nginx.conf").write_text(
-            f"daemon off; pid {shell}/pid; error_log stderr; events {{}}\n"
-            f"http {{ access_log off; {files} {block} }}\n"
-        )
-        proxy = subprocess.Popen([nginx, "-p", str(shell), "-c", str(shell / "nginx.conf")])
-        try:
-            wait_ready(outside, "/v2/", process=proxy)
-            layer = os.urandom(5_000_000)
-            push_image(outside, "a/b", "1.0.0", [layer])
-            assert get_blob(outside, "a/b", digest_of(layer)) == layer
-        finally:
-            proxy.terminate()
-            proxy.wait(20)
     finally:
         servers.stop_all()

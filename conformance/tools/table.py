@@ -235,6 +235,7 @@ TOOLS: Mapping[str, Tool] = {
     "appr": Pip("appr", "0.7.4", "appr", startup="appr_shim"),
     "operator-courier": Pip("operator-courier", "2.1.11", "operator-courier"),
     "wrk": Apt("wrk", "wrk"),
+    "nginx": Apt("nginx-light", "nginx"),
     "docker": Apt("docker.io", "docker"),
     "dockerd": Apt("docker.io", "dockerd"),
     "podman": Apt("podman", "podman"),
