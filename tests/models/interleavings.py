@@ -100,7 +100,9 @@ class Commit:
 Step = Get | Pick | Create | Grow | Copy | Link | Unlink | Commit
 Story = Generator[Step, Answer, None]
 Judge = Callable[[Keys, Files], None]
-State = tuple[tuple[int, ...], Keys, Files, frozenset[Commit], int]
+State = tuple[tuple[int, ...], int, frozenset[Commit], int]
+"""The node of each actor, the number of the world, the commits that may still land, and how many
+more may have an unknown outcome."""
 Label = tuple[str, Step, Answer]
 
 
@@ -247,25 +249,64 @@ def _replay(story: Story, past: tuple[Answer, ...]) -> tuple[Step | None, str]:
     return step, repr(place)
 
 
-def moves(actors: Sequence[Actor], state: State) -> Iterator[tuple[Label, State]]:
+Ends = tuple[tuple[Answer, int], ...]
+
+
+class Worlds:
+    """Numbers for the stores and folders that were seen: far fewer than states.
+
+    Each is judged once, and each step is taken once in each.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._numbers: dict[tuple[Keys, Files], int] = {}
+        self._worlds: list[tuple[Keys, Files]] = []
+        self._fine: set[int] = set()
+        self._ends: dict[tuple[int, Step], Ends] = {}
+
+    def number(self, store: Keys, files: Files) -> int:
+        """Return the number of a world."""
+        number = self._numbers.setdefault((store, files), len(self._worlds))
+        if number == len(self._worlds):
+            self._worlds.append((store, files))
+        return number
+
+    def judge(self, world: int) -> None:
+        """Raise what the judge raises."""
+        if world not in self._fine:
+            self._judge(*self._worlds[world])
+            self._fine.add(world)
+
+    def ends(self, world: int, step: Step) -> Ends:
+        """Return each answer that *step* can have, with the world after it."""
+        key = world, step
+        if key not in self._ends:
+            found = outcomes(step, *self._worlds[world])
+            self._ends[key] = tuple(
+                (answer, self.number(store, files)) for answer, store, files in found
+            )
+        return self._ends[key]
+
+
+def moves(actors: Sequence[Actor], worlds: Worlds, state: State) -> Iterator[tuple[Label, State]]:
     """Yield each step that can be next, and the state that it leads to."""
-    nodes, store, files, late, unknown = state
+    nodes, world, late, unknown = state
     for number, actor in enumerate(actors):
         step = actor.steps[nodes[number]]
         if step is None:
             continue
         head, tail = nodes[:number], nodes[number + 1 :]
-        for answer, after, left in outcomes(step, store, files):
+        for answer, after in worlds.ends(world, step):
             to = (*head, actor.after(nodes[number], answer), *tail)
-            yield (actor.name, step, answer), (to, after, left, late, unknown)
+            yield (actor.name, step, answer), (to, after, late, unknown)
         if isinstance(step, Commit) and unknown:
             to = (*head, actor.after(nodes[number], None), *tail)
-            yield (actor.name, step, "unknown"), (to, store, files, late | {step}, unknown - 1)
+            yield (actor.name, step, "unknown"), (to, world, late | {step}, unknown - 1)
     for waiting in late:
-        landed = committed(store, waiting)
-        if landed is not None:
-            rest = late - {waiting}
-            yield ("late", waiting, True), (nodes, landed, files, rest, unknown)
+        for landed, after in worlds.ends(world, waiting):
+            if landed:
+                yield ("late", waiting, True), (nodes, after, late - {waiting}, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,14 +325,15 @@ def explore(
     """Visit every state, with up to *unknown* commits of unknown outcome; *judge* each."""
     store = tuple(sorted((key, Entry(value, 1)) for key, value in keys.items()))
     named = frozenset((name, name, length) for name, length in files.items())
-    start: State = ((0,) * len(actors), store, named, frozenset(), unknown)
+    worlds = Worlds(judge)
+    start: State = ((0,) * len(actors), worlds.number(store, named), frozenset(), unknown)
     seen: dict[State, tuple[State, Label] | None] = {start: None}
     todo = deque([start])
     while todo:
         state = todo.popleft()
         try:
-            judge(state[1], state[2])
-            for label, after in moves(actors, state):
+            worlds.judge(state[1])
+            for label, after in moves(actors, worlds, state):
                 if after not in seen:
                     seen[after] = state, label
                     todo.append(after)
