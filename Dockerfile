@@ -7,7 +7,7 @@ ARG PIP_CERT
 WORKDIR /build
 RUN python3 -m venv /opt/ociappr
 COPY requirements.lock .
-RUN /opt/ociappr/bin/pip install --no-cache-dir --require-hashes --requirement requirements.lock
+RUN /opt/ociappr/bin/pip install --no-cache-dir --no-deps --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY ociappr ociappr
 RUN /opt/ociappr/bin/pip install --no-deps --no-build-isolation --no-index . \

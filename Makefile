@@ -9,6 +9,7 @@ CODE = $(wildcard ociappr tests conformance bench)
 FAST_TESTS = $(IN)python -m pytest -q -m "not slow and not soak" -o asyncio_debug=false $(ARGS)
 PIP_COMPILE = env -u PIP_FIND_LINKS $(IN)pip-compile --quiet --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --allow-unsafe --build-deps-for=editable
+DRIVERS = postgres,redis,s3
 REQUIRE_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "make PYTHON=...: 3.11 or newer")
 
 .DELETE_ON_ERROR:
@@ -41,8 +42,8 @@ soak: $(VENV)/stamp
 	$(IN)python -m bench.soak $(ARGS)
 
 lock: $(VENV)/stamp
-	$(PIP_COMPILE) --output-file=requirements.lock pyproject.toml
-	$(PIP_COMPILE) --extra=dev --constraint=requirements.lock \
+	$(PIP_COMPILE) --extra=$(DRIVERS) --output-file=requirements.lock pyproject.toml
+	$(PIP_COMPILE) --extra=$(DRIVERS),dev --constraint=requirements.lock \
 		--output-file=requirements-dev.lock pyproject.toml
 
 # An environment is made anew when its lock is younger than its stamp.
@@ -51,6 +52,6 @@ $(VENV)/stamp: requirements-dev.lock pyproject.toml
 .venv/stamp $(VENV)/stamp:
 	$(PYTHON) -c '$(REQUIRE_PYTHON)'
 	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --require-hashes --requirement $<
+	$(@D)/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
 	$(@D)/bin/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	touch $@
