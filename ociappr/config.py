@@ -13,8 +13,9 @@ from datetime import timedelta
 from difflib import get_close_matches
 from enum import EnumType
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Literal, TypeVar, get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -26,6 +27,7 @@ _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_0
 _QUANTITY = re.compile(r"([0-9]{1,18})\s*([A-Za-z]*)")
 _MANIFEST_MINIMUM = 4 * 1024**2
 _INLINE_MAXIMUM = 256 * 1024
+_IN_MEMORY = frozenset({"redis", "rediss", "etcd", "etcds"})
 _LAST_PORT = 65535
 _MOST_WORKERS = 128
 
@@ -87,6 +89,39 @@ class Duration(timedelta):
         return _spelled(self // timedelta(milliseconds=1), _MILLISECONDS)
 
 
+class Secret:
+    """A text that nothing shows: a password. Every setting of this type also has a ``_file``."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    @classmethod
+    def parse(cls, text: object) -> Secret:
+        """Return the secret *text*; raise `ValueError` for what is no text."""
+        if not isinstance(text, str):
+            raise ValueError("what was given is not a text")  # noqa: TRY004 - as the others do
+        return cls(text)
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return f"Secret({str(self)!r})"
+
+    def __str__(self) -> str:
+        """Return only whether there is one."""
+        return "***" if self._text else ""
+
+
 class Section(msgspec.Struct, frozen=True):
     """A group of settings."""
 
@@ -113,9 +148,13 @@ class StorageSection(Section, frozen=True):
 
 
 class MetadataSection(Section, frozen=True):
-    """Where the metadata lie."""
+    """Where the metadata lie, and how a server that holds them is reached."""
 
     url: str = ""
+    password: Secret = Secret()
+    ca_file: str = ""
+    connections: int = 10
+    timeout: Duration = Duration(seconds=10)
 
 
 class ManifestsSection(Section, frozen=True):
@@ -148,7 +187,7 @@ class LimitsSection(Section, frozen=True):
     """How much at once."""
 
     uploads: int = 1_000
-    inline: Size = Size(16 * 1024)
+    inline: Size | None = None
     chunk: Size = Size(0)
 
 
@@ -182,6 +221,17 @@ class Config(Section, frozen=True):
     def metadata_url(self) -> str:
         """Where the metadata lie, the default filled in."""
         return self.metadata.url or f"sqlite://{self._directory}/metadata.db"
+
+    @property
+    def inline(self) -> Size:
+        """Up to which size blobs live in the metadata, the default filled in.
+
+        Redis and etcd keep all they hold in memory: nothing by default.
+        """
+        if self.limits.inline is not None:
+            return self.limits.inline
+        in_memory = urlsplit(self.metadata_url).scheme in _IN_MEMORY
+        return Size(0) if in_memory else Size(16 * 1024)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -229,10 +279,19 @@ class Loaded:
 
 
 # settings whose default depends on others
-_EFFECTIVE: Mapping[str, Callable[[Config], str]] = {
-    "storage.url": lambda config: config.storage_url,
-    "metadata.url": lambda config: config.metadata_url,
+_EFFECTIVE: Mapping[str, Callable[[Config], object]] = {
+    "storage.url": lambda config: shown(config.storage_url),
+    "metadata.url": lambda config: shown(config.metadata_url),
+    "limits.inline": lambda config: config.inline,
 }
+
+
+def shown(url: str) -> str:
+    """Return *url* without the password that may stand in it."""
+    place = urlsplit(url).netloc
+    user, at, host = place.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return url.replace(place, f"{name}:***@{host}", 1) if at and colon else url
 
 
 def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, object]:
@@ -243,7 +302,8 @@ def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, objec
         if isinstance(kind, type) and issubclass(kind, Section):
             found |= fields(kind, f"{prefix}{one.name}.")
         else:
-            found[prefix + one.name] = kind
+            choices = [choice for choice in get_args(kind) if choice is not NoneType]
+            found[prefix + one.name] = choices[0] if isinstance(kind, UnionType) else kind
     return found
 
 
@@ -264,6 +324,10 @@ def load(
     known = fields()
     for origin, given, strict in sources:
         for key, raw in given.items():
+            if known.get(secret := key.removesuffix("_file")) is Secret and secret != key:
+                values[secret] = _read_secret(key, raw, origin)
+                origins[secret] = origin
+                continue
             if key not in known:
                 written = _variable if origin == "environment" else str
                 raise ConfigError(f"{_unknown(key, known, written)} (from {origin})")
@@ -295,8 +359,10 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
     (lambda c: not c.collector.interval, "collector.interval", "is more than nothing"),
     (lambda c: not c.collector.sessions, "collector.sessions", "is more than nothing"),
     (lambda c: c.limits.uploads < 1, "limits.uploads", "is 1 at least"),
+    (lambda c: c.metadata.connections < 1, "metadata.connections", "is 1 at least"),
+    (lambda c: not c.metadata.timeout, "metadata.timeout", "is more than nothing"),
     (
-        lambda c: c.limits.inline > _INLINE_MAXIMUM,
+        lambda c: c.inline > _INLINE_MAXIMUM,
         "limits.inline",
         f"is {Size(_INLINE_MAXIMUM)} at most: larger bytes are no metadata",
     ),
@@ -323,9 +389,17 @@ def _build(section: type[S], values: Mapping[str, object], prefix: str) -> S:
     return section(**arguments)
 
 
+def _read_secret(key: str, raw: object, origin: str) -> Secret:
+    """Return what the file of a secret holds, a line break at its end left out."""
+    try:
+        return Secret(Path(str(raw)).read_text(encoding="utf-8").rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{key}: cannot read {raw!r}: {error} (from {origin})") from None
+
+
 def _convert(key: str, raw: object, kind: object, origin: str, *, strict: bool) -> object:
     try:
-        if kind in (Size, Duration):
+        if kind in (Size, Duration, Secret):
             return kind.parse(raw)
         return msgspec.convert(raw, type=kind, strict=strict)
     except msgspec.ValidationError:

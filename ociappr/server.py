@@ -21,7 +21,7 @@ from ociappr import __version__, stores
 from ociappr.access import OpenAccess
 from ociappr.appr_api.application import install as install_appr
 from ociappr.appr_api.handlers import ApprAPI, Limits
-from ociappr.config import Config
+from ociappr.config import Config, shown
 from ociappr.distribution.application import install as install_distribution
 from ociappr.distribution.handlers import DistributionAPI
 from ociappr.errors import OciapprError
@@ -47,7 +47,7 @@ def settings(config: Config) -> Settings:
         sparse=config.manifests.sparse,
         manifest_limit=config.manifests.limit,
         cache_bytes=config.manifests.cache,
-        inline_limit=config.limits.inline,
+        inline_limit=config.inline,
         unpacked_limit=config.appr.unpacked,
         open_uploads=config.limits.uploads,
         grace=config.collector.grace,
@@ -346,8 +346,8 @@ async def _collect(config: Config, registry: Registry, metrics: Metrics) -> None
 
 def _announce(config: Config, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    _log.info("ociappr %s listens on http://%s:%s", __version__, shown, port)
-    _log.info("blobs: %s, metadata: %s", config.storage_url, config.metadata_url)
+    place = f"[{host}]" if ":" in host else host
+    _log.info("ociappr %s listens on http://%s:%s", __version__, place, port)
+    _log.info("blobs: %s, metadata: %s", shown(config.storage_url), shown(config.metadata_url))
     if not host.startswith("127.") and host != "::1":
         _log.warning("access is open: everyone who reaches this address may do everything")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ociappr.blobstore import BlobStore
 from ociappr.blobstore.filesystem import FilesystemBlobs
 from ociappr.blobstore.memory import MemoryBlobs
-from ociappr.config import Config, ConfigError
+from ociappr.config import Config, ConfigError, shown
 from ociappr.errors import StoreUnavailable
 from ociappr.metadata import MetadataStore
 from ociappr.metadata.memory import MemoryMetadata
@@ -39,32 +40,39 @@ async def _memory_blobs(_url: str, _: Config) -> BlobStore:
     return MemoryBlobs()
 
 
-_METADATA: Mapping[str, Callable[[str, Config], Awaitable[MetadataStore]]] = {
-    "sqlite": _sqlite,
-    "memory": _memory_metadata,
+@dataclass(frozen=True, slots=True)
+class _Driver(Generic[T]):
+    """How a store is opened; *is_local* when its URL names a path of this machine."""
+
+    open: Callable[[str, Config], Awaitable[T]]
+    is_local: bool = False
+
+
+_METADATA: Mapping[str, _Driver[MetadataStore]] = {
+    "sqlite": _Driver(_sqlite, is_local=True),
+    "memory": _Driver(_memory_metadata),
 }
-_BLOBS: Mapping[str, Callable[[str, Config], Awaitable[BlobStore]]] = {
-    "file": _file,
-    "memory": _memory_blobs,
+_BLOBS: Mapping[str, _Driver[BlobStore]] = {
+    "file": _Driver(_file, is_local=True),
+    "memory": _Driver(_memory_blobs),
 }
 
 
 async def open_metadata(config: Config) -> MetadataStore:
     """Return the metadata store that is configured; raise `ConfigError` or `StoreUnavailable`."""
-    return await _driver(_METADATA, config.metadata_url, "metadata.url")(
-        config.metadata_url, config
-    )
+    url = config.metadata_url
+    return await _driver(_METADATA, url, "metadata.url").open(url, config)
 
 
 async def open_blobs(config: Config) -> BlobStore:
     """Return the blob store that is configured; raise `ConfigError` or `StoreUnavailable`."""
-    return await _driver(_BLOBS, config.storage_url, "storage.url")(config.storage_url, config)
+    url = config.storage_url
+    return await _driver(_BLOBS, url, "storage.url").open(url, config)
 
 
 def require(config: Config) -> None:
-    """Raise `StoreUnavailable` unless the stores are there: looking must not make them."""
-    for url, key in ((config.metadata_url, "metadata.url"), (config.storage_url, "storage.url")):
-        path = _path(url, key) if urlsplit(url).scheme != "memory" else Path()
+    """Raise `StoreUnavailable` unless stores of this machine are there: looking makes none."""
+    for path in _local(config):
         if not path.exists():
             hint = "name the directory of the registry with --data, or start one there with serve"
             raise StoreUnavailable(f"there is no registry: {path} does not exist", hint=hint)
@@ -72,22 +80,28 @@ def require(config: Config) -> None:
 
 def check(config: Config) -> None:
     """Raise `ConfigError` for URLs without a driver and pairs that cannot work together."""
-    for drivers, url, key in (
-        (_METADATA, config.metadata_url, "metadata.url"),
-        (_BLOBS, config.storage_url, "storage.url"),
-    ):
-        _driver(drivers, url, key)
-        if urlsplit(url).scheme != "memory":
-            _path(url, key)
-        elif config.server.workers > 1:
+    _local(config)
+    for url, key in ((config.metadata_url, "metadata.url"), (config.storage_url, "storage.url")):
+        if urlsplit(url).scheme == "memory" and config.server.workers > 1:
             raise ConfigError(f"{key}: several workers cannot share memory")
 
 
-def _driver(drivers: Mapping[str, T], url: str, key: str) -> T:
+def _local(config: Config) -> list[Path]:
+    """Return the paths of the stores on this machine; raise `ConfigError`."""
+    metadata, blobs = config.metadata_url, config.storage_url
+    found = []
+    if _driver(_METADATA, metadata, "metadata.url").is_local:
+        found.append(_path(metadata, "metadata.url"))
+    if _driver(_BLOBS, blobs, "storage.url").is_local:
+        found.append(_path(blobs, "storage.url"))
+    return found
+
+
+def _driver(drivers: Mapping[str, _Driver[T]], url: str, key: str) -> _Driver[T]:
     scheme = urlsplit(url).scheme
     if scheme not in drivers:
         known = ", ".join(f"{name}://" for name in drivers)
-        raise ConfigError(f"{key}: {url!r} begins with none of {known}")
+        raise ConfigError(f"{key}: {shown(url)!r} begins with none of {known}")
     return drivers[scheme]
 
 

@@ -142,6 +142,28 @@ class Apt:
 
 
 @dataclass(frozen=True, slots=True)
+class Postgres:
+    """PostgreSQL of Debian, whose programs lie below a folder of their version."""
+
+    def find(self) -> Path | None:
+        """Return the server's path; ``initdb`` lies beside it."""
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        return found[-1] if found else None
+
+    def hint(self) -> str:
+        """Return the command that installs it."""
+        return "apt-get install postgresql"
+
+    def install(self) -> None:
+        """Install the package, without the cluster that Debian makes with it."""
+        common = Path("/etc/postgresql-common/createcluster.conf")
+        if not common.exists():
+            common.parent.mkdir(parents=True, exist_ok=True)
+            common.write_text("create_main_cluster = false\n")
+        Apt("postgresql", "postgres").install()
+
+
+@dataclass(frozen=True, slots=True)
 class Root:
     """A root file system of Debian with Python, packed as ``base.tar`` for ``docker import``."""
 
@@ -234,6 +256,11 @@ TOOLS: Mapping[str, Tool] = {
     "oras-py": Pip("oras-py", "0.2.43", "python"),
     "appr": Pip("appr", "0.7.4", "appr", startup="appr_shim"),
     "operator-courier": Pip("operator-courier", "2.1.11", "operator-courier"),
+    "versitygw": Go("versitygw", "v1.8.0", "github.com/versity/versitygw/cmd/versitygw"),
+    "minio": Go("minio", "v0.0.0-20250907161309-07c3a429bfed", "github.com/minio/minio"),
+    "postgres": Postgres(),
+    "redis-server": Apt("redis-server", "redis-server"),
+    "etcd": Apt("etcd-server", "etcd"),
     "wrk": Apt("wrk", "wrk"),
     "nginx": Apt("nginx-light", "nginx"),
     "docker": Apt("docker.io", "docker"),

@@ -278,3 +278,47 @@ def test_the_core_gets_each_setting_that_it_has() -> None:
 
 def test_the_core_has_the_same_defaults() -> None:
     assert settings(Config()) == Settings()
+
+
+def test_a_secret_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3cret\n")
+    loaded = load(environ={"OCIAPPR_METADATA__PASSWORD_FILE": str(tmp_path / "password")})
+    assert loaded.config.metadata.password.reveal() == "s3cret"
+    assert "s3cret" not in repr(loaded.config)
+    found = {one.key: (str(one.value), one.origin) for one in loaded.settings()}
+    assert found["metadata.password"] == ("***", "environment")
+
+
+def test_a_secret_whose_file_is_absent(tmp_path: Path) -> None:
+    environ = {"OCIAPPR_METADATA__PASSWORD_FILE": str(tmp_path / "none")}
+    with pytest.raises(ConfigError, match=r"metadata\.password_file: cannot read .*none"):
+        load(environ=environ)
+
+
+def test_only_secrets_have_files() -> None:
+    with pytest.raises(ConfigError, match="METADATA__URL_FILE: there is no such setting"):
+        load(environ={"OCIAPPR_METADATA__URL_FILE": "x"})
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u:p%40w@h:5/d", "postgresql://u:***@h:5/d"),
+        ("redis://:p@h/0", "redis://:***@h/0"),
+        ("etcd://u@h:1", "etcd://u@h:1"),
+        ("sqlite:///a@b:c", "sqlite:///a@b:c"),
+    ],
+)
+def test_a_password_in_a_url_is_not_shown(url: str, expected: str) -> None:
+    loaded = load(flags={"metadata.url": url})
+    found = {one.key: one.value for one in loaded.settings()}
+    assert found["metadata.url"] == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "limit"), [("redis://h", 0), ("etcds://h", 0), ("postgresql://h/d", 16384)]
+)
+def test_what_keeps_all_in_memory_gets_no_small_blobs_by_default(url: str, limit: int) -> None:
+    flags = {"metadata.url": url}
+    assert load(flags=flags).config.inline == limit
+    assert load(flags=flags | {"limits.inline": "1KiB"}).config.inline == 1024
