@@ -39,7 +39,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         for name in VALUES
     },
     "metadata": (VALUES, set(), "a driver knows its own port and nothing above it"),
-    "blobstore": (VALUES, set(), "a driver knows its own port and nothing above it"),
+    "blobstore": (
+        VALUES,
+        {"aiobotocore", "aiohttp", "botocore", "types_aiobotocore_s3"},
+        "a driver knows its own port, the library of its server, and nothing above it",
+    ),
     "access": (VALUES, set(), "decisions are pure: who, what, where, and no request"),
     "registry": (
         VALUES | PORTS,
