@@ -16,6 +16,7 @@ from moto.server import ThreadedMotoServer
 
 from ociappr.blobstore.s3 import S3Access, S3Blobs
 from tests.contracts.blobstore import BlobStoreContract, SegmentContract
+from tests.contracts.multipart import MultipartContract
 
 BUCKET = "blobs"
 
@@ -49,7 +50,7 @@ def session() -> AioSession:
 _numbers = itertools.count()
 
 
-class TestS3Blobs(BlobStoreContract, SegmentContract):
+class TestS3Blobs(BlobStoreContract, MultipartContract, SegmentContract):
     @pytest.fixture
     async def store(self, access: S3Access, session: AioSession) -> AsyncIterator[S3Blobs]:
         prefix = f"{next(_numbers)}/"
