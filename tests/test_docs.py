@@ -69,7 +69,7 @@ def test_examples_of_configuration_are_read(tmp_path: Path) -> None:
 def test_variables_in_documents_are_settings() -> None:
     known = {f"OCIAPPR_{key.upper().replace('.', '__')}" for key in fields()}
     for path in DOCUMENTS:
-        named = set(re.findall(r"OCIAPPR_[A-Z_]+", path.read_text()))
+        named = set(re.findall(r"OCIAPPR_[A-Z0-9_]+", path.read_text()))
         assert named <= known | {"OCIAPPR_TOOLS", "OCIAPPR_SERVER"}, path
 
 
