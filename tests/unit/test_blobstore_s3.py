@@ -107,6 +107,17 @@ async def test_a_server_that_is_busy_is_asked_three_times(session: AioSession) -
     await runner.cleanup()
 
 
+@pytest.mark.parametrize("endpoint", ["nonsense", "http://"])
+async def test_an_environment_that_means_nothing(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    access = S3Access(access_key="a", secret_key="b")
+    with pytest.raises(StoreUnavailable) as caught:
+        await S3Blobs.open(BUCKET, "", access=access)
+    assert "AWS_ENDPOINT_URL" in caught.value.hint
+
+
 # -- redirects -----------------------------------------------------------------------------------
 
 

@@ -169,6 +169,8 @@ def test_an_unknown_variable_is_named_as_it_was_written() -> None:
         ("limits.uploads", "0"),
         ("limits.inline", "1MiB"),
         ("storage.s3.endpoint", "127.0.0.1:9000"),
+        ("storage.s3.endpoint", "http://"),
+        ("storage.s3.endpoint", "http://a:x"),
         ("storage.s3.public_endpoint", "s3.example"),
         ("storage.s3.access_key", "only"),
         ("storage.s3.kms_key", "without-kms"),
