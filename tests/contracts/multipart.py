@@ -8,7 +8,7 @@ import pytest
 
 from ociappr.blobstore import BlobStore, Part
 from ociappr.digest import Digest
-from ociappr.errors import DigestInvalid
+from ociappr.errors import BlobUnknown, DigestInvalid
 from tests.contracts.blobstore import UPLOAD, content, every, read, staged, stream
 
 MIB = 1024**2
@@ -62,3 +62,11 @@ class MultipartContract:
         wanted = [Part(part.locator, UNIT + 3, closed=False)]
         named = await store.promote(UPLOAD, wanted, Digest.of(data[: UNIT + 3]))
         assert Digest.of(await read(store, named)) == Digest.of(data[: UNIT + 3])
+
+    async def test_a_long_part_that_lost_bytes_is_no_part(self, store: BlobStore) -> None:
+        part = await staged(store, content(2 * UNIT))
+        longer = Part(part.locator, 2 * UNIT + 1, closed=True)
+        for parts in ([longer], [longer, part]):
+            with pytest.raises(BlobUnknown):
+                await store.promote(UPLOAD, parts, Digest.of(b""))
+        assert [stored.locator for stored in await every(store)] == [part.locator]

@@ -6,6 +6,7 @@ What moto cannot tell (checksums, broken connections, faults) is tested on real 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -37,6 +38,34 @@ class TestS3Blobs(BlobStoreContract, MultipartContract, SegmentContract):
         store = await S3Blobs.open(BUCKET, prefix, access=moto, session=session)
         yield store
         await store.close()
+
+
+# -- what a cancelled write leaves ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "size"), [("put_object", MIB), ("complete_multipart_upload", 9 * MIB)]
+)
+async def test_cancelled_when_the_server_has_it_already_nothing_is_left(
+    moto: S3Access, session: AioSession, monkeypatch: pytest.MonkeyPatch, request_: str, size: int
+) -> None:
+    store = await S3Blobs.open(BUCKET, f"{request_}/", access=moto, session=session)
+    whole, landed = getattr(store._bucket._client, request_), asyncio.Event()
+
+    async def unanswered(**parameters: object) -> None:
+        await whole(**parameters)
+        landed.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store._bucket._client, request_, unanswered)
+    task = asyncio.create_task(staged(store, bytes(size)))
+    await landed.wait()
+    assert len(await every(store)) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await every(store) == []
+    await store.close()
 
 
 # -- how parts are joined ------------------------------------------------------------------------
