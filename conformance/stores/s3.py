@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -133,10 +134,10 @@ class S3Contract(BlobStoreContract, MultipartContract, SegmentContract, DurableC
     async def test_cancelled_anywhere_it_is_whole_or_not_there(
         self, server: S3Server, store: S3Blobs, prefix: str
     ) -> None:
-        store._nonce = lambda: "ab"
         data = content(UNIT + 1)
         digest = Digest.of(data)
         for turns in range(0, 400, 9):
+            store._nonce = partial(str, turns)
             task = asyncio.create_task(store.stage(UPLOAD, stream(data), expected=digest))
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -145,7 +146,8 @@ class S3Contract(BlobStoreContract, MultipartContract, SegmentContract, DurableC
             for stored in await every(store):
                 assert Digest.of(await read(store, stored.locator)) == digest
                 await store.delete(stored.locator)
-            assert server.open_uploads(prefix + locators.promoted(digest, UPLOAD, "ab")) == 0
+            key = prefix + locators.promoted(digest, UPLOAD, f"{turns}")
+            assert server.open_uploads(key) == 0
 
     @SIZES
     @pytest.mark.parametrize("checksum", ["_crc32", "_sha256"])

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -92,11 +93,11 @@ def test_what_config_shows_can_be_a_file(run: Run, tmp_path: Path) -> None:
     shown = json.loads(run("config", "--output", "json").stdout)
     document: dict[str, object] = {}
     for row in shown:
-        section, dot, name = row["setting"].partition(".")
-        if dot:
-            document.setdefault(section, {})[name] = row["value"]  # type: ignore[index]
-        else:
-            document[section] = row["value"]
+        *sections, name = row["setting"].split(".")
+        place: dict[str, Any] = document
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = row["value"]
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(document))
     again = json.loads(run("config", "--output", "json", "--config", "conf.yaml").stdout)
     assert [row["value"] for row in again] == [row["value"] for row in shown]
