@@ -129,9 +129,7 @@ class Uploads:
             _fit(span, record, size)
             with self._slot():
                 if record is None:
-                    if size == 0 and (known := await self._linked(repository, digest)):
-                        return known.size  # the answer to the first try was lost
-                    return await self._receive_whole(repository, id_, digest, chunks, size=size)
+                    return await self._finish_fresh(repository, id_, digest, chunks, size=size)
                 return await self._close(repository, id_, record, digest, sized(chunks, size))
         except UploadUnknown:
             linked = await self._linked(repository, digest)
@@ -153,7 +151,11 @@ class Uploads:
         """
         id_ = self._sessions.begin(repository, digest.algorithm)
         with self._slot():
-            return await self._receive_whole(repository, id_, digest, chunks, size=size)
+            try:
+                return await self._receive_whole(repository, id_, digest, chunks, size=size)
+            except (DigestInvalid, SizeInvalid, ConnectionError, TimeoutError):
+                await self._sessions.forget(id_)  # nobody was told of it: nobody can go on
+                raise
 
     async def cancel(self, repository: RepositoryName, upload: str) -> None:
         """End *upload*; raise `UploadUnknown`."""
@@ -168,6 +170,27 @@ class Uploads:
 
     # -- a blob in one request -------------------------------------------------------------------
 
+    async def _finish_fresh(
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        digest: Digest,
+        chunks: AsyncIterable[bytes],
+        *,
+        size: int | None,
+    ) -> int:
+        """Make *chunks* the blob of an upload that has received nothing, or was finished before."""
+        stream = aiter(chunks)
+        first = await anext(stream, b"")
+        if not first and (known := await self._linked(repository, digest)):
+            return known.size  # the answer to the first try was lost
+        try:
+            body = _rejoined(first, stream)
+            return await self._receive_whole(repository, upload, digest, body, size=size)
+        except DigestInvalid:
+            await self._end(repository, upload)
+            raise
+
     async def _receive_whole(
         self,
         repository: RepositoryName,
@@ -181,11 +204,7 @@ class Uploads:
         if size is None or size > self._settings.small_body:
             staged = await self._stage_whole(repository, upload, digest, chunks, size=size)
             return await self._name(repository, staged)
-        try:
-            data = b"".join([chunk async for chunk in verified(chunks, digest, size=size)])
-        except DigestInvalid:
-            await self._end(repository, upload)
-            raise
+        data = b"".join([chunk async for chunk in verified(chunks, digest, size=size)])
         known = await self._linked(repository, digest)
         if known is not None:
             return known.size
@@ -205,11 +224,7 @@ class Uploads:
     ) -> Staged:
         """Stage *chunks* straight under their digest's name, in a session made for them."""
         await self._sessions.create(repository, upload)
-        try:
-            locator, length = await self._store.stage(upload, sized(chunks, size), expected=digest)
-        except DigestInvalid:
-            await self._end(repository, upload)
-            raise
+        locator, length = await self._store.stage(upload, sized(chunks, size), expected=digest)
         return Staged(digest, length, upload=upload, promoted=locator)
 
     # -- a blob in parts -------------------------------------------------------------------------
@@ -329,3 +344,9 @@ def _fit(span: Span | None, record: UploadRecord | None, size: int | None) -> in
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
