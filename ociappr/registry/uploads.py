@@ -205,12 +205,9 @@ class Uploads:
             staged = await self._stage_whole(repository, upload, digest, chunks, size=size)
             return await self._name(repository, staged)
         data = b"".join([chunk async for chunk in verified(chunks, digest, size=size)])
-        known = await self._linked(repository, digest)
-        if known is not None:
-            return known.size
-        if size <= self._settings.inline_limit or await self._exists(digest):
-            return await self._name(repository, Staged(digest, size, inline=data))
-        staged = await self._stage_whole(repository, upload, digest, _once(data), size=size)
+        staged = Staged(digest, size, inline=data)
+        if size > self._settings.inline_limit and not await self._exists(digest):
+            staged = await self._stage_whole(repository, upload, digest, _once(data), size=size)
         return await self._name(repository, staged)
 
     async def _stage_whole(
@@ -282,7 +279,16 @@ class Uploads:
         """Commit the blob and its link; then, knowing that it succeeded, unlink what is spare."""
         now = stamp(self._now())
 
+        link_key, blob_key = keys.link(staged.digest, repository), keys.blob(staged.digest)
+        wanted = [link_key, blob_key, keys.repository(repository)]
+        if staged.upload is not None:
+            wanted.append(keys.upload(staged.upload))
+
         async def body(txn: Transaction) -> BlobRecord:
+            found = await txn.peek_many(wanted)  # one read for all that is asked below
+            known = _shown(found.get(blob_key), found.get(link_key))
+            if known is not None and staged.upload is None:
+                return known
             record = await naming.name(txn, staged, now=now)
             await naming.link(txn, repository, staged.digest, record.birth, now=now)
             event = Event("push-blob", str(repository), str(staged.digest), size=staged.size)
@@ -309,10 +315,8 @@ class Uploads:
         """Return the blob's record if *repository* shows it."""
         link_key, blob_key = keys.link(digest, repository), keys.blob(digest)
         found = await self._metadata.get([link_key, blob_key])
-        if link_key not in found or blob_key not in found:
-            return None
-        record = decode(BlobRecord, found[blob_key].value)
-        return record if is_visible(record, found[link_key].value) else None
+        blob, link = found.get(blob_key), found.get(link_key)
+        return _shown(blob.value if blob else None, link.value if link else None)
 
     def _receiver(self, upload: UploadId, record: UploadRecord) -> Receiver:
         return Receiver(self._sessions, self._store, self._digests, upload, record)
@@ -327,6 +331,14 @@ class Uploads:
             yield
         finally:
             self._receiving -= 1
+
+
+def _shown(blob: bytes | None, link: bytes | None) -> BlobRecord | None:
+    """Return the record that *blob* holds if the link of that value shows it."""
+    if blob is None or link is None:
+        return None
+    record = decode(BlobRecord, blob)
+    return record if is_visible(record, link) else None
 
 
 def _fit(span: Span | None, record: UploadRecord | None, size: int | None) -> int | None:
