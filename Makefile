@@ -10,10 +10,12 @@ FAST_TESTS = $(IN)python -m pytest -q -m "not slow and not soak" -o asyncio_debu
 PIP_COMPILE = env -u PIP_FIND_LINKS $(IN)pip-compile --quiet --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --allow-unsafe --build-deps-for=editable
 DRIVERS = postgres,redis,s3
+PAIRS = sqlite+s3 postgresql+s3 redis+file etcd+s3
+ANYWHERE = conformance/oci conformance/appr conformance/test_crash.py conformance/replicas
 REQUIRE_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "make PYTHON=...: 3.11 or newer")
 
 .DELETE_ON_ERROR:
-.PHONY: serve check fast-tests test conformance bench soak lock
+.PHONY: serve check fast-tests test conformance conformance-all bench soak lock
 
 serve: .venv/stamp
 	exec .venv/bin/ociappr serve $(ARGS)
@@ -33,6 +35,13 @@ test: $(VENV)/stamp
 conformance: $(VENV)/stamp
 	$(IN)python conformance/tools/install.py
 	$(IN)python -m pytest -q --timeout=900 conformance $(ARGS)
+
+# the suites that ask for nothing but a server, on another pair of stores: conformance-on-etcd+s3
+conformance-on-%: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py conformance nginx postgres redis-server etcd versitygw minio
+	$(IN)python -m pytest -q --timeout=900 --stores=$* $(ANYWHERE) $(ARGS)
+
+conformance-all: conformance $(PAIRS:%=conformance-on-%)
 
 bench: $(VENV)/stamp
 	$(IN)python conformance/tools/install.py registry wrk

@@ -20,11 +20,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
-from conformance.servers import Servers, clean_environment
+from conformance.servers import Servers
 from conformance.wire import (
     OCI_LAYER,
     OCI_MANIFEST,
@@ -40,6 +41,8 @@ ROUNDS = int(os.environ.get("OCIAPPR_CRASH_ROUNDS", "6"))
 LIVES = 3
 PUSHERS = 4
 LONGEST = 0.8  # seconds until the kill, at most
+_LOST = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+"""What only a proxy answers."""
 SIZES = (500, 20_000, 300_000, 2_000_000)
 
 
@@ -72,9 +75,13 @@ class Pusher:
         """Push until the connection breaks, which is when the server was killed."""
         try:
             while True:
-                self._random.choice((self._push_image, self._push_image, self._push_package))()
+                self.push()
         except (OSError, http.client.HTTPException):
             return
+
+    def push(self) -> None:
+        """Push an image or a package; raise `OSError` or `HTTPException` if the server is gone."""
+        self._random.choice((self._push_image, self._push_image, self._push_package))()
 
     def _push_image(self) -> None:
         layers = [self._content() for _ in range(self._random.randint(1, 3))]
@@ -92,7 +99,7 @@ class Pusher:
     def _push_package(self) -> None:
         self._count += 1
         package, release = f"crash/package-{self._name}", f"1.0.{self._count}"
-        data = _archive(self._content())
+        data = archive(self._content())
         document = {
             "release": release,
             "media_type": "kpm",
@@ -124,6 +131,8 @@ class Pusher:
         headers: dict[str, str] | None = None,
     ) -> str:
         reply = fetch(self._server, method, path, body=body, headers=headers)
+        if reply.status in _LOST:
+            raise ConnectionError("the server behind the proxy is gone")
         expect(reply, status)
         return str(reply.headers.get("Location", ""))
 
@@ -142,7 +151,7 @@ def test_kill_minus_9(start_server: Servers, tmp_path: Path, number: int) -> Non
         _push_until_killed(start_server, told, data, workers, seed=f"{number}-{life}")
         _verify(start_server, told, data, workers)
     assert told.total > 0
-    _fsck(data)
+    _fsck(start_server, data)
 
 
 def _push_until_killed(
@@ -203,12 +212,12 @@ def _verify(servers: Servers, told: Acknowledged, data: Path, arguments: tuple[s
     servers.stop(server)
 
 
-def _fsck(data: Path) -> None:
+def _fsck(servers: Servers, data: Path) -> None:
     """Ask the program itself, collect what nobody needs, and ask again."""
     for command in ("fsck", "gc", "fsck"):
         argv = (sys.executable, "-m", "ociappr", command, "--data", str(data))
         done = subprocess.run(
-            argv, check=False, capture_output=True, text=True, env=clean_environment()
+            argv, check=False, capture_output=True, text=True, env=servers.environment(data)
         )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
@@ -227,10 +236,11 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, object]:
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
 
 
-def _archive(content: bytes) -> bytes:
+def archive(content: bytes) -> bytes:
+    """Return a tar.gz of one file."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as archive:
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as packed:
         info = tarfile.TarInfo("content")
         info.size = len(content)
-        archive.addfile(info, io.BytesIO(content))
+        packed.addfile(info, io.BytesIO(content))
     return out.getvalue()
