@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from ociappr.forwarded import TrustedProxies
 from ociappr.registry.settings import Sparse
 
 _PREFIX = "OCIAPPR_"
@@ -138,6 +139,7 @@ class ServerSection(Section, frozen=True):
     keepalive: Duration = Duration(seconds=75)
     notice: Duration = Duration(seconds=0)
     drain: Duration = Duration(seconds=30)
+    trusted_proxies: str = ""
 
 
 class StorageSection(Section, frozen=True):
@@ -221,6 +223,14 @@ class Config(Section, frozen=True):
     def metadata_url(self) -> str:
         """Where the metadata lie, the default filled in."""
         return self.metadata.url or f"sqlite://{self._directory}/metadata.db"
+
+    @property
+    def trusted_proxies(self) -> TrustedProxies:
+        """Whose word about a client's address counts; raise `ConfigError`."""
+        try:
+            return TrustedProxies.parse(self.server.trusted_proxies)
+        except ValueError as error:
+            raise ConfigError(f"server.trusted_proxies: {error}") from None
 
     @property
     def inline(self) -> Size:
@@ -371,7 +381,7 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
 
 def _check(config: Config) -> None:
     """Raise `ConfigError` for values that are well-formed, but cannot be."""
-    _ = config.address
+    _ = config.address, config.trusted_proxies
     values = {setting.key: setting.value for setting in Loaded(config).settings()}
     for is_wrong, key, rule in _RULES:
         if is_wrong(config):

@@ -245,7 +245,7 @@ async def run(
         metrics = Metrics(worker)
         health = Health(registry, metrics)
         stderr = FileIO(sys.stderr.fileno(), "w", closefd=False) if config.log.access else None
-        log = AccessLog(metrics, config.log.format, stderr)
+        log = AccessLog(metrics, config.log.format, stderr, proxies=config.trusted_proxies)
         v2 = distribution(config, registry)
         runner = web.AppRunner(
             application(config, registry, health, v2),

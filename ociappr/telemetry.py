@@ -30,6 +30,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from ociappr.forwarded import TrustedProxies
 from ociappr.http import request_id
 
 ACCESS_LOG = "ociappr.access"
@@ -211,6 +212,7 @@ class _Line(msgspec.Struct):
     request: str
 
 
+_FORWARDED = "X-Forwarded-For"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -231,10 +233,18 @@ class AccessLog:
     would cost as much as the request itself. With no *stream* they are only counted.
     """
 
-    def __init__(self, metrics: Metrics, form: str, stream: FileIO | None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        form: str,
+        stream: FileIO | None,
+        *,
+        proxies: TrustedProxies = TrustedProxies(),  # noqa: B008 - it never changes
+    ) -> None:
         self._metrics = metrics
         self._form = _FORMS[form]
         self._stream = stream
+        self._proxies = proxies
         self._waiting: list[bytes] = []
         self._second = 0
         self._prefix = ""
@@ -259,13 +269,18 @@ class AccessLog:
             received,
             sent,
             round(seconds, 6),
-            request.remote or "",
+            self._client(request),
             _safe(request.headers.get("User-Agent", ""), _LONGEST_AGENT),
             request_id(request),
         )
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append(self._form(line))
+
+    def _client(self, request: web.BaseRequest) -> str:
+        forwarded = request.headers.getall(_FORWARDED, ())
+        peer = request.remote or ""
+        return self._proxies.client(peer, forwarded) if forwarded else peer
 
     def flush(self) -> None:
         """Write what waits; a log that cannot be written does not stop the answers."""

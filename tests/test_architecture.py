@@ -56,14 +56,15 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         )
         for name in FACES
     },
+    "forwarded": (set(), set(), "who asked is a matter of addresses and a header, not of aiohttp"),
     "config": (
-        VALUES | {"registry"},
+        VALUES | {"registry", "forwarded"},
         {"msgspec", "yaml"},
         "settings are read in one room; the core gets plain values",
     ),
     **{
         name: (
-            VALUES | PORTS | FACES | ROOTS | {"registry", "http"},
+            VALUES | PORTS | FACES | ROOTS | {"registry", "http", "forwarded"},
             {"aiohttp", "click", "msgspec", "prometheus_client", "rich", "yaml"},
             "roots put the parts together; only here a driver is named",
         )
