@@ -147,6 +147,7 @@ class StorageSection(Section, frozen=True):
 
     url: str = ""
     threaded: bool = False
+    checkpoint: Size = Size(256 * 1024**2)
 
 
 class MetadataSection(Section, frozen=True):
@@ -363,6 +364,7 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
         "manifests.limit",
         f"is {Size(_MANIFEST_MINIMUM)} at least, as distribution-spec wants",
     ),
+    (lambda c: not c.storage.checkpoint, "storage.checkpoint", "is more than nothing"),
     (lambda c: not c.appr.body, "appr.body", "is more than nothing"),
     (lambda c: not c.appr.unpacked, "appr.unpacked", "is more than nothing"),
     (lambda c: c.appr.decodes < 1, "appr.decodes", "is 1 at least"),

@@ -33,7 +33,10 @@ async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
 async def _file(url: str, config: Config) -> BlobStore:
     root = _path(url, "storage.url")
     _make_directory(root)
-    return await FilesystemBlobs.open(root, threaded=config.storage.threaded)
+    storage = config.storage
+    return await FilesystemBlobs.open(
+        root, threaded=storage.threaded, checkpoint=storage.checkpoint
+    )
 
 
 async def _memory_blobs(_url: str, _: Config) -> BlobStore:
