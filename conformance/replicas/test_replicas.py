@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import os
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import pytest
 
 from conformance.conftest import Server, Servers, Tool
 from conformance.nginx import documented, nginx
-from conformance.test_crash import Acknowledged, Pusher, archive
+from conformance.pushing import Acknowledged, archive, check, pushing
 from conformance.wire import (
     digest_of,
     expect,
@@ -28,7 +25,6 @@ from conformance.wire import (
 
 DEPLOYMENTS = Path(__file__).parents[2] / "docs" / "deployments.md"
 CHUNKS = 8
-PUSHERS = 4
 LIVES = 3
 API = "/api/v1/packages"
 
@@ -104,50 +100,10 @@ def test_killing_a_replica_loses_nothing_acknowledged(
     """One replica is killed under parallel pushes through the proxy; the other one goes on."""
     told, victim = Acknowledged(), pair[0]
     for life in range(LIVES):
-        pushers = [_Stubborn(outside, told, seed=f"{life}-{number}") for number in range(PUSHERS)]
-        threads = [threading.Thread(target=pusher.run) for pusher in pushers]
-        for thread in threads:
-            thread.start()
-        _wait_for(told, at_least=told.total + 10)
-        start_server.kill(victim)
-        _wait_for(told, at_least=told.total + 10)
-        for pusher in pushers:
-            pusher.stop()
-        for thread in threads:
-            thread.join()
+        with pushing(outside, told, seed=f"life-{life}"):
+            told.wait_for(10)
+            start_server.kill(victim)
+            told.wait_for(10)
         victim = start_server(data=victim.data, host=victim.host)
-    for repository, digest in told.blobs:
-        get_blob(outside, repository, digest)
-    for repository, tag, digest in told.tags:
-        assert get_manifest(outside, repository, tag)[2] == digest
-
-
-class _Stubborn:
-    """A client that begins anew after each failure, until it is told to stop."""
-
-    def __init__(self, server: Server, told: Acknowledged, *, seed: str) -> None:
-        self._server = server
-        self._told = told
-        self._seed = seed
-        self._stop = threading.Event()
-
-    def run(self) -> None:
-        attempt = 0
-        while not self._stop.is_set():
-            attempt += 1
-            pusher = Pusher(self._server, self._told, seed=f"{self._seed}-{attempt}")
-            try:
-                while not self._stop.is_set():
-                    pusher.push()
-            except (OSError, http.client.HTTPException):
-                continue  # its replica was killed: the proxy answers 502, or cuts off
-
-    def stop(self) -> None:
-        self._stop.set()
-
-
-def _wait_for(told: Acknowledged, *, at_least: int) -> None:
-    deadline = time.monotonic() + 60
-    while told.total < at_least:
-        assert time.monotonic() < deadline, f"{told.total} acknowledged, waiting for {at_least}"
-        time.sleep(0.01)
+    told.verify(outside)
+    check(start_server, victim.data)
