@@ -44,10 +44,11 @@ conformance-on-%: $(VENV)/stamp
 conformance-all: conformance $(PAIRS:%=conformance-on-%)
 
 bench: $(VENV)/stamp
-	$(IN)python conformance/tools/install.py registry wrk
+	$(IN)python conformance/tools/install.py registry wrk versitygw
 	$(IN)python -m bench $(ARGS)
 
 soak: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py postgres redis-server etcd versitygw
 	$(IN)python -m bench.soak $(ARGS)
 
 lock: $(VENV)/stamp
