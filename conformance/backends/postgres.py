@@ -44,13 +44,17 @@ class PostgreSQL:
         options = urlencode({"sslmode": "disable"} | query)
         return f"postgresql://{user}@{self.address}/{database}?{options}"
 
+    def fresh_name(self) -> str:
+        """Return a name that nothing has yet."""
+        return f"registry_{next(self._numbers)}"
+
     def fresh_schema(self) -> str:
         """Return the URL of a registry that is not there yet, in a schema of its own."""
-        return self.url(schema=f"registry_{next(self._numbers)}")
+        return self.url(schema=self.fresh_name())
 
     def fresh_database(self) -> str:
         """Make a database and return its name."""
-        name = f"database_{next(self._numbers)}"
+        name = self.fresh_name()
         self.run(f"CREATE DATABASE {name}")
         return name
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
@@ -48,6 +49,7 @@ _HINTS: dict[type[Exception], str] = {
     asyncpg.InsufficientPrivilegeError: "let the user create in the database: GRANT CREATE",
     asyncpg.TooManyConnectionsError: "raise max_connections, or lower metadata.connections",
     asyncpg.TargetServerAttributeNotMatched: "name the server that may be written in metadata.url",
+    ssl.SSLError: "name who signed it in metadata.ca_file, and the server as it is named there",
     OSError: "see that the server runs, and where metadata.url says",
 }
 

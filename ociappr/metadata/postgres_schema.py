@@ -80,7 +80,7 @@ async def prepare(connection: PoolConnectionProxy, schema: str) -> None:
     async with connection.transaction():
         await connection.execute(_CREATING, schema)
         if await connection.fetchval("SELECT to_regnamespace($1)::oid", schema) is None:
-            await connection.execute(f"CREATE SCHEMA {schema}")
+            await connection.execute(f'CREATE SCHEMA "{schema}"')
         if await connection.fetchval("SELECT to_regclass('schema_version')::oid") is None:
             await connection.execute(_TABLES.format(lock=_LOCK, version=_SCHEMA))
         version = await connection.fetchval(_VERSION)
