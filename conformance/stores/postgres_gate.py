@@ -29,6 +29,8 @@ SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory') OR EXISTS (
     SELECT FROM pg_stat_activity WHERE application_name = 'ociappr' AND state <> 'idle'
 )
 """
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ociappr'"
+_SCANS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'entry'::regclass"
 _PATIENCE = 20  # seconds
 
 
@@ -73,3 +75,10 @@ class Gate:
         async with asyncio.timeout(_PATIENCE):
             while await self.connection.fetchval(_UNSETTLED):
                 pass
+
+    async def scans_of_the_whole_table(self) -> int:
+        """Return how often it was read without its key; sessions tell when they have ended."""
+        async with asyncio.timeout(_PATIENCE):
+            while await self.connection.fetchval(_SESSIONS):
+                pass
+        return int(await self.connection.fetchval(_SCANS))

@@ -11,7 +11,7 @@ from conformance.backends.postgres import PostgreSQL
 from conformance.stores.conftest import OpenPostgres
 from conformance.stores.postgres_gate import Gate
 from ociappr.errors import StoreFull, StoreUnavailable
-from ociappr.metadata import Empty, MetadataStore, Put, Unchanged, postgres_schema
+from ociappr.metadata import Delete, Empty, MetadataStore, Put, Unchanged, postgres_schema
 from tests.contracts.metadata import entry, keys, lands, seed
 
 FULL = """
@@ -118,15 +118,17 @@ async def test_reads_do_not_wait_for_commits(store: MetadataStore, gate: Gate) -
     await asyncio.gather(*tasks)
 
 
-async def test_a_cancelled_commit_runs_to_its_end(store: MetadataStore, gate: Gate) -> None:
+async def test_cancelled_commits_run_to_their_end(store: MetadataStore, gate: Gate) -> None:
+    """Whether they wait for the gate, for their turn at the server, or for a connection."""
     async with gate.shut():
-        task = asyncio.create_task(seed(store, b"a", b"b"))
-        await gate.waiting(1)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-    await seed(store, b"c")
-    assert await keys(store) == [b"a", b"b", b"c"]
+        tasks = [asyncio.create_task(seed(store, b"%d" % number)) for number in range(5)]
+        await gate.waiting(2)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in tasks)
+    await seed(store, b"a")
+    assert await keys(store) == [b"0", b"1", b"2", b"3", b"4", b"a"]
     await gate.settled()
 
 
@@ -180,3 +182,21 @@ async def test_a_full_disk_is_told_and_loses_nothing(store: MetadataStore, gate:
     await gate.connection.execute("DROP TRIGGER full_disk ON entry")
     await seed(store, b"c")
     assert await keys(store) == [b"a", b"c"]
+
+
+async def test_everything_goes_by_the_primary_key(
+    url: str, store: MetadataStore, gate: Gate, open_postgres: OpenPostgres
+) -> None:
+    """Whatever the statistics say: they would have a small table read whole."""
+    names = [b"%03d" % number for number in range(300)]
+    await seed(store, *names)
+    await gate.connection.execute("ANALYZE entry")
+    await store.close()
+    before = await gate.scans_of_the_whole_table()
+    store = await open_postgres(url)
+    found = await store.get(names[:200])
+    assert len(await keys(store, b"0", b"1", reverse=True)) == 100
+    checks = [Unchanged(key, found[key].version) for key in names[:200]]
+    assert await lands(store, [*checks, Empty(b"x")], [Delete(key) for key in names[:150]])
+    await store.close()
+    assert await gate.scans_of_the_whole_table() == before
