@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -30,6 +31,25 @@ async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
     return MemoryMetadata()
 
 
+async def _postgres(url: str, config: Config) -> MetadataStore:
+    with _extra("postgres"):
+        from ociappr.metadata.postgres import (  # noqa: PLC0415 - asyncpg is an extra
+            PostgresMetadata,
+        )
+
+    given = config.metadata
+    try:
+        return await PostgresMetadata.open(
+            url,
+            password=given.password.reveal(),
+            ca_file=given.ca_file,
+            connections=given.connections,
+            timeout=given.timeout,
+        )
+    except ValueError as error:
+        raise ConfigError(f"metadata.url: {error}") from None
+
+
 async def _file(url: str, config: Config) -> BlobStore:
     root = _path(url, "storage.url")
     _make_directory(root)
@@ -54,6 +74,8 @@ class _Driver(Generic[T]):
 _METADATA: Mapping[str, _Driver[MetadataStore]] = {
     "sqlite": _Driver(_sqlite, is_local=True),
     "memory": _Driver(_memory_metadata),
+    "postgresql": _Driver(_postgres),
+    "postgres": _Driver(_postgres),
 }
 _BLOBS: Mapping[str, _Driver[BlobStore]] = {
     "file": _Driver(_file, is_local=True),
@@ -106,6 +128,16 @@ def _driver(drivers: Mapping[str, _Driver[T]], url: str, key: str) -> _Driver[T]
         known = ", ".join(f"{name}://" for name in drivers)
         raise ConfigError(f"{key}: {shown(url)!r} begins with none of {known}")
     return drivers[scheme]
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say how to install what an import within the block did not find."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed: pip install ociappr[{name}]"
+        raise ConfigError(message) from None
 
 
 def _path(url: str, key: str) -> Path:

@@ -38,7 +38,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         )
         for name in VALUES
     },
-    "metadata": (VALUES, set(), "a driver knows its own port and nothing above it"),
+    "metadata": (
+        VALUES,
+        {"asyncpg"},
+        "a driver knows its own port, its own library and nothing above it",
+    ),
     "blobstore": (VALUES, set(), "a driver knows its own port and nothing above it"),
     "access": (VALUES, set(), "decisions are pure: who, what, where, and no request"),
     "registry": (

@@ -72,6 +72,19 @@ async def increment(txn: Transaction) -> None:
     txn.put(b"n", b"%d" % (int(await txn.get(b"n") or 0) + 1))
 
 
+async def no_skew(pinning: MetadataStore, condemning: MetadataStore, turn: int) -> None:
+    """A pin needs the blob live, and a blob may be condemned only while nothing pins it."""
+    blob, pins = b"blob/%d" % turn, b"pin/%d/" % turn
+    await pinning.commit([], [Put(blob, b"live")])
+    live = Unchanged(blob, (await entry(condemning, blob)).version)
+    pin = lands(pinning, [live], [Put(pins + b"m", b"")])
+    condemn = lands(condemning, [live, Empty(pins)], [Put(blob, b"dead")])
+    outcome = await asyncio.gather(*((pin, condemn) if turn % 2 else (condemn, pin)))
+    assert outcome.count(True) == 1
+    pinned = await keys(condemning, pins, prefix_end(pins))
+    assert bool(pinned) == ((await entry(pinning, blob)).value == b"live")
+
+
 class MetadataContract:
     # reading
 
@@ -273,17 +286,8 @@ class MetadataContract:
         assert (await entry(store, b"n")).value == b"20"
 
     async def test_no_write_skew_between_pin_and_condemn(self, store: MetadataStore) -> None:
-        """A pin needs the blob live, and a blob may be condemned only while nothing pins it."""
         for turn in range(ROUNDS):
-            blob, pins = b"blob/%d" % turn, b"pin/%d/" % turn
-            await store.commit([], [Put(blob, b"live")])
-            version = (await entry(store, blob)).version
-            pin = lands(store, [Unchanged(blob, version)], [Put(pins + b"m", b"")])
-            condemn = lands(store, [Unchanged(blob, version), Empty(pins)], [Put(blob, b"dead")])
-            outcome = await asyncio.gather(*((pin, condemn) if turn % 2 else (condemn, pin)))
-            assert outcome.count(True) == 1
-            pinned = await keys(store, pins, prefix_end(pins))
-            assert bool(pinned) == ((await entry(store, blob)).value == b"live")
+            await no_skew(store, store, turn)
 
     async def test_a_conflict_does_not_fail_its_neighbours(self, store: MetadataStore) -> None:
         await seed(store, b"taken")
@@ -422,6 +426,13 @@ class LastingMetadataContract(MetadataContract):
                 *(lands(one, [Unchanged(key, None)], [Put(key, b"")]) for one in stores * 4)
             )
             assert wins.count(True) == 1
+
+    async def test_no_write_skew_over_several_stores(
+        self, store: MetadataStore, another: Another
+    ) -> None:
+        other = await another()
+        for turn in range(ROUNDS):
+            await no_skew(store, other, turn)
 
     async def test_an_outage_is_told_and_passes(self, store: MetadataStore, outage: Outage) -> None:
         await seed(store, b"a")
