@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 
 from conformance.backends.daemon import Daemon, program, running
 from conformance.servers import free_port
+from ociappr.metadata.etcd import EtcdMetadata
 
 NEEDED = ("--max-txn-ops", "1024", "--max-request-bytes", "2097152")
 """What the registry asks of etcd; docs/stores/etcd.md says why."""
@@ -70,6 +72,36 @@ def cluster(directory: Path, *flags: str) -> Iterator[list[Member]]:
         for one in [starting.submit(_start, member.daemon, started) for member in members]:
             one.result()
         yield members
+
+
+def authenticate(member: Member, *, user: str, password: str, prefix: str) -> None:
+    """Have *member* ask for passwords, and let *user* read and write below *prefix*."""
+    start, stop = f"{prefix}/".encode(), f"{prefix}0".encode()  # "0" comes after "/"
+    grant = {"permType": "READWRITE", "key": start, "range_end": stop}
+    for path, message in (
+        ("auth/user/add", {"name": "root", "password": "root"}),
+        ("auth/role/add", {"name": "root"}),
+        ("auth/user/grant", {"user": "root", "role": "root"}),
+        ("auth/user/add", {"name": user, "password": password}),
+        ("auth/role/add", {"name": "registry"}),
+        ("auth/role/grant", {"name": "registry", "perm": grant}),
+        ("auth/user/grant", {"user": user, "role": "registry"}),
+        ("auth/enable", {}),
+    ):
+        member.call(path, message)
+
+
+async def connect(
+    url: str, *, password: str = "", ca_file: str | Path = "", seconds: float = 10
+) -> EtcdMetadata:
+    """Return an open store."""
+    return await EtcdMetadata.open(
+        url,
+        password=password,
+        ca_file=str(ca_file),
+        connections=10,
+        patience=timedelta(seconds=seconds),
+    )
 
 
 def _start(daemon: Daemon, started: ExitStack) -> None:

@@ -10,7 +10,13 @@ from io import BytesIO
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from aiohttp import ClientConnectorError, ClientError, ClientSession, ConnectionTimeoutError
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ConnectionTimeoutError,
+)
 
 from ociappr.errors import OciapprError, StoreFull, StoreUnavailable, TooLarge
 from ociappr.metadata.etcd_wire import Failure, Login, Range, Reply, Token, Txn
@@ -164,8 +170,7 @@ class Client:
             except _LOST as error:
                 self._preferred = (turn + 1) % count
                 if not isinstance(error, again) or turn == first + count - 1:
-                    said = str(error) or "no answer in time"
-                    raise StoreUnavailable(f"etcd: {said}") from error
+                    raise _lost(error) from error
         raise AssertionError("there is no endpoint")
 
     async def _exchange(self, endpoint: str, path: str, body: bytes, *, token: str) -> bytes:
@@ -178,6 +183,15 @@ class Client:
         if response.status != HTTPStatus.OK:
             raise _meant(response.status, answer)
         return answer
+
+
+def _lost(error: Exception) -> StoreUnavailable:
+    """Return what the end of a connection means in the port's words."""
+    if isinstance(error, TimeoutError):
+        return StoreUnavailable("etcd: no answer in time")
+    strange = isinstance(error, ClientConnectorCertificateError)
+    hint = "metadata.ca_file must name the authority that certified etcd" if strange else ""
+    return StoreUnavailable(f"etcd: {error}", hint=hint)
 
 
 def _meant(status: int, answer: bytes) -> Exception:
