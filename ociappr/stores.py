@@ -15,6 +15,7 @@ from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.config import Config, ConfigError, shown
 from ociappr.errors import StoreUnavailable
 from ociappr.metadata import MetadataStore
+from ociappr.metadata.etcd import EtcdMetadata
 from ociappr.metadata.memory import MemoryMetadata
 from ociappr.metadata.sqlite import SQLiteMetadata
 
@@ -25,6 +26,20 @@ async def _sqlite(url: str, _: Config) -> MetadataStore:
     path = _path(url, "metadata.url")
     _make_directory(path.parent)
     return await SQLiteMetadata.open(path)
+
+
+async def _etcd(url: str, config: Config) -> MetadataStore:
+    settings = config.metadata
+    try:
+        return await EtcdMetadata.open(
+            url,
+            password=settings.password.reveal(),
+            ca_file=settings.ca_file,
+            connections=settings.connections,
+            patience=settings.timeout,
+        )
+    except ValueError as error:
+        raise ConfigError(f"metadata.url: {shown(url)!r} cannot be; {error}") from None
 
 
 async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
@@ -73,6 +88,8 @@ class _Driver(Generic[T]):
 
 _METADATA: Mapping[str, _Driver[MetadataStore]] = {
     "sqlite": _Driver(_sqlite, is_local=True),
+    "etcd": _Driver(_etcd),
+    "etcds": _Driver(_etcd),
     "memory": _Driver(_memory_metadata),
     "postgresql": _Driver(_postgres),
     "postgres": _Driver(_postgres),

@@ -40,7 +40,7 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
     },
     "metadata": (
         VALUES,
-        {"asyncpg"},
+        {"aiohttp", "asyncpg", "msgspec", "redis"},  # etcd is spoken to in HTTP and JSON
         "a driver knows its own port, its own library and nothing above it",
     ),
     "blobstore": (VALUES, set(), "a driver knows its own port and nothing above it"),

@@ -256,6 +256,17 @@ class MetadataContract:
         found = await store.get([b"a", b"b"])
         assert found[b"a"].value + found[b"b"].value == b"a" * size + b"b" * size
 
+    async def test_the_largest_commit_checked_by_the_longest_keys(
+        self, store: MetadataStore
+    ) -> None:
+        absent = [Unchanged(b"%0*d" % (MAX_KEY, number), None) for number in range(MAX_OPERATIONS)]
+        value = b"x" * (MAX_VALUE - 1)
+        assert await lands(store, absent, [Put(b"a", value), Put(b"b", value)])
+        assert (await entry(store, b"b")).value == value
+        checks: list[Check] = [*absent[1:], Empty(b"b")]
+        assert not await lands(store, checks, [Put(b"c", value), Put(b"d", value)])
+        assert await keys(store) == [b"a", b"b"]
+
     @pytest.mark.parametrize("luck", range(3))
     async def test_a_random_walk_agrees_with_a_dict(self, store: MetadataStore, luck: int) -> None:
         walk = Walk(random.Random(luck))
@@ -346,6 +357,27 @@ class MetadataContract:
             await store.commit([], [Put(b"a", b"%d" % number), Put(b"n%d" % number, b"")])
             assert (await entry(store, b"a")).value == b"%d" % number
             assert len(await keys(store, b"n", b"o", limit=1_000)) == number + 1
+
+    async def test_many_reads_at_once(self, store: MetadataStore) -> None:
+        names = [b"%03d" % number for number in range(MANY)]
+        await seed(store, *names)
+        found = await asyncio.gather(*(entry(store, name) for name in names))
+        assert [one.key for one in found] == names
+        assert all(one.value == b"value of " + one.key for one in found)
+
+    async def test_a_cancelled_read_leaves_no_answer_behind(self, store: MetadataStore) -> None:
+        await seed(store, *(b"%03d" % number for number in range(MANY)))
+        for turn in range(ROUNDS):
+            reads = [asyncio.create_task(entry(store, b"%03d" % number)) for number in range(9)]
+            reads.append(asyncio.create_task(entry(store, b"000")))
+            long = asyncio.create_task(keys(store))
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            for task in (*reads[::2], long):
+                task.cancel()
+            await asyncio.gather(*reads, long, return_exceptions=True)
+            found = await asyncio.gather(*(entry(store, b"%03d" % (turn + i)) for i in range(5)))
+            assert [one.key for one in found] == [b"%03d" % (turn + i) for i in range(5)]
 
     async def test_a_cancelled_commit_lands_whole_or_not_at_all(self, store: MetadataStore) -> None:
         for turn in range(ROUNDS):
