@@ -30,6 +30,25 @@ async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
     return MemoryMetadata()
 
 
+async def _redis(url: str, config: Config) -> MetadataStore:
+    try:
+        from ociappr.metadata.redis import RedisMetadata  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError as error:
+        wanted = f"metadata.url: {error.name} is missing; pip install 'ociappr[redis]'"
+        raise ConfigError(wanted) from None
+    settings = config.metadata
+    try:
+        return await RedisMetadata.open(
+            url,
+            password=settings.password.reveal(),
+            ca_file=settings.ca_file,
+            connections=settings.connections,
+            timeout=settings.timeout.total_seconds(),
+        )
+    except ValueError as error:
+        raise ConfigError(f"metadata: {error}") from None
+
+
 async def _file(url: str, config: Config) -> BlobStore:
     root = _path(url, "storage.url")
     _make_directory(root)
@@ -51,6 +70,8 @@ class _Driver(Generic[T]):
 _METADATA: Mapping[str, _Driver[MetadataStore]] = {
     "sqlite": _Driver(_sqlite, is_local=True),
     "memory": _Driver(_memory_metadata),
+    "redis": _Driver(_redis),
+    "rediss": _Driver(_redis),
 }
 _BLOBS: Mapping[str, _Driver[BlobStore]] = {
     "file": _Driver(_file, is_local=True),

@@ -38,7 +38,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         )
         for name in VALUES
     },
-    "metadata": (VALUES, set(), "a driver knows its own port and nothing above it"),
+    "metadata": (
+        VALUES,
+        {"redis"},
+        "a driver knows its own port, the library of its server, and nothing above it",
+    ),
     "blobstore": (VALUES, set(), "a driver knows its own port and nothing above it"),
     "access": (VALUES, set(), "decisions are pure: who, what, where, and no request"),
     "registry": (
