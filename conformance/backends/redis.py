@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import redis
 
 from conformance.backends.daemon import Daemon, program
 from conformance.servers import free_port
+from ociappr.metadata.redis import RedisMetadata
 
 _SAFE = {
     "appendonly": "yes",
@@ -28,6 +34,35 @@ class Server:
     def url(self, name: str) -> str:
         """Return the URL of the metadata of a registry in it."""
         return f"redis://127.0.0.1:{self.port}?name={name}"
+
+    def ask(self, *command: str | bytes) -> Any:  # noqa: ANN401 - each command answers in its own way
+        """Return what it answers to who administers it."""
+        with redis.Redis(port=self.port, decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def clients(self) -> list[str]:
+        """Return a line for each connection but the one that asks."""
+        lines = self.ask("CLIENT", "LIST", "TYPE", "normal").splitlines()
+        return [line for line in lines if "cmd=client" not in line]
+
+
+@asynccontextmanager
+async def opened(
+    url: str,
+    *,
+    password: str = "",
+    ca_file: str = "",
+    connections: int = 10,
+    timeout: float = 10,  # noqa: ASYNC109 - it is the store's
+) -> AsyncIterator[RedisMetadata]:
+    """Have a store open within the block, with the defaults of the settings."""
+    store = await RedisMetadata.open(
+        url, password=password, ca_file=ca_file, connections=connections, timeout=timeout
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def server(directory: Path, **settings: str) -> Server:

@@ -47,8 +47,8 @@ class RedisMetadata:
         _require_certificates(ca_file)
         opened = Connections(place, ca_file=ca_file, connections=connections, timeout=timeout)
         try:
-            await _require_schema(place, opened)
             await _require_lasting(place, opened)
+            await _require_schema(place, opened)
         except BaseException:
             await opened.close()
             raise

@@ -43,7 +43,7 @@ class Connections:
     def __init__(self, place: Place, *, ca_file: str, connections: int, timeout: float) -> None:
         self._place = place
         self._timeout = timeout
-        self._all = [_connection(place, ca_file) for _ in range(connections)]
+        self._all = [_connection(place, ca_file, timeout) for _ in range(connections)]
         self._idle: asyncio.LifoQueue[AbstractConnection] = asyncio.LifoQueue()
         for connection in self._all:
             self._idle.put_nowait(connection)
@@ -73,8 +73,8 @@ class Connections:
         """Let what was asked be answered, then disconnect."""
         self._closed = True
         await asyncio.gather(*self._running, return_exceptions=True)
-        for connection in self._all:
-            await connection.disconnect()
+        partings = (connection.disconnect() for connection in self._all)
+        await asyncio.gather(*partings, return_exceptions=True)
 
     async def _to_the_end(self, *forms: Sequence[Argument]) -> Any:  # noqa: ANN401 - as above
         """Ask in a task of its own, so that a cancelled caller cuts no connection."""
@@ -134,8 +134,8 @@ class Connections:
         return StoreUnavailable(f"{self._place}: {error}", hint=hint)
 
 
-def _connection(place: Place, ca_file: str) -> AbstractConnection:
-    """Return a connection that is made when it is first needed; time is kept by who uses it."""
+def _connection(place: Place, ca_file: str, timeout: float) -> AbstractConnection:
+    """Return a connection that is made when it is first needed; who asks keeps the time."""
     shared: dict[str, Any] = {
         "host": place.host,
         "port": place.port,
@@ -145,6 +145,7 @@ def _connection(place: Place, ca_file: str) -> AbstractConnection:
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
+        "socket_connect_timeout": timeout,
         "redis_connect_func": _greet,
     }
     if place.tls:

@@ -24,17 +24,22 @@ class Place:
     @classmethod
     def of(cls, url: str, *, password: str = "") -> Place:
         """Return what *url* names, *password* going before its own; raise `ValueError`."""
-        parts = urlsplit(url)
+        wrong = f"this reads {_FORM}, with rediss:// for TLS; in passwords, / ? # and @ are escaped"
+        try:
+            parts = urlsplit(url)
+            port = parts.port or _PORT
+        except ValueError:  # its own message may show a password
+            raise ValueError(wrong) from None
         query = parse_qs(parts.query, keep_blank_values=True)
         name = query.pop("name", ["ociappr"])[-1]
-        database = parts.path.strip("/") or "0"
+        database = parts.path.removeprefix("/") or "0"
         if not parts.hostname or query or parts.fragment or not database.isdecimal():
-            raise ValueError(f"a Redis server is named as {_FORM}, with rediss:// for TLS")
+            raise ValueError(wrong)
         if not name or set(name) & set("{}"):
             raise ValueError(f"name={name} cannot be: a name is not empty and has no braces")
         return cls(
             host=parts.hostname,
-            port=parts.port or _PORT,
+            port=port,
             tls=parts.scheme == "rediss",
             user=unquote(parts.username) if parts.username else None,
             password=password or (unquote(parts.password) if parts.password else None),

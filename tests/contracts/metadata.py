@@ -365,6 +365,21 @@ class MetadataContract:
         assert outcome[1::2] == [None] * 10
         assert set(await keys(store)) >= {b"%02d" % i for i in range(1, 20, 2)}
 
+    async def test_a_cancelled_read_harms_no_later_one(self, store: MetadataStore) -> None:
+        await seed(store, b"a", b"b")
+        for turn in range(ROUNDS):
+            tasks = [
+                asyncio.create_task(store.get([b"a"])),
+                asyncio.create_task(store.scan(b"a", b"b", limit=turn + 1)),
+            ]
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert list(await store.get([b"b"])) == [b"b"]
+            assert await keys(store, b"b", b"c") == [b"b"]
+
     async def test_closing_lets_commits_finish(self, store: MetadataStore) -> None:
         tasks = [asyncio.create_task(seed(store, b"%02d" % i)) for i in range(20)]
         await asyncio.sleep(0)
