@@ -41,7 +41,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    """Return what we warned of; asyncio has words of its own for tests that start servers."""
+    ours = [one for one in caplog.records if one.name.startswith("ociappr")]
+    return [one.getMessage() for one in ours if one.levelno >= logging.WARNING]
 
 
 # -- who may enter -------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ async def test_safe_settings_are_nothing_to_talk_about(
 ) -> None:
     async with backend.opened(start().url("a")):
         pass
-    assert caplog.records == []
+    assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
