@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     NoPermissionError,
@@ -102,19 +100,13 @@ class Connections:
     async def _converse(
         self, connection: AbstractConnection, forms: Sequence[Sequence[Argument]]
     ) -> Any:  # noqa: ANN401 - as above
-        try:
-            await self._freshen(connection)
-            for form in forms[:-1]:
-                try:
-                    return await _exchange(connection, form)
-                except NoScriptError:  # nothing has run: the server was started anew, or flushed
-                    continue
-            return await _exchange(connection, forms[-1])
-        except ResponseError:  # an answer, so the connection is in order
-            raise
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
+        await self._freshen(connection)
+        for form in forms[:-1]:
+            try:
+                return await _exchange(connection, form)
+            except NoScriptError:  # nothing has run: the server was started anew, or flushed
+                continue
+        return await _exchange(connection, forms[-1])
 
     async def _freshen(self, connection: AbstractConnection) -> None:
         """Connect, or connect anew what the server has closed or what a fail-over left behind."""
@@ -143,7 +135,6 @@ def _connection(place: Place, ca_file: str, timeout: float) -> AbstractConnectio
         "username": place.user,
         "password": place.password,
         "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
         "socket_connect_timeout": timeout,
         "redis_connect_func": _greet,
@@ -163,5 +154,6 @@ async def _greet(connection: AbstractConnection) -> None:
 
 
 async def _exchange(connection: AbstractConnection, words: Sequence[Argument]) -> Any:  # noqa: ANN401 - as above
+    """Return the answer to *words*; broken off, it leaves the connection closed."""
     await connection.send_command(*words)
     return await connection.read_response()

@@ -94,6 +94,11 @@ class MetadataContract:
         assert sorted(found) == wanted[::2]
         assert all(found[key].value == b"value of " + key for key in found)
 
+    async def test_get_of_more_than_a_commit_may_write(self, store: MetadataStore) -> None:
+        await seed(store, b"5", b"9999")
+        found = await store.get([b"%d" % number for number in range(10_000)])
+        assert sorted(found) == [b"5", b"9999"]
+
     @pytest.mark.parametrize(
         "value", [b"", b"\0\xff\x80", bytes(range(256)) * (MAX_VALUE // 256)], ids=len
     )
