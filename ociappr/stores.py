@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ociappr.blobstore import BlobStore
@@ -15,7 +16,6 @@ from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.config import Config, ConfigError, shown
 from ociappr.errors import StoreUnavailable
 from ociappr.metadata import MetadataStore
-from ociappr.metadata.etcd import EtcdMetadata
 from ociappr.metadata.memory import MemoryMetadata
 from ociappr.metadata.sqlite import SQLiteMetadata
 
@@ -29,40 +29,50 @@ async def _sqlite(url: str, _: Config) -> MetadataStore:
 
 
 async def _etcd(url: str, config: Config) -> MetadataStore:
-    settings = config.metadata
-    try:
-        return await EtcdMetadata.open(
-            url,
-            password=settings.password.reveal(),
-            ca_file=settings.ca_file,
-            connections=settings.connections,
-            patience=settings.timeout,
-        )
-    except ValueError as error:
-        raise ConfigError(f"metadata.url: {shown(url)!r} cannot be; {error}") from None
+    from ociappr.metadata.etcd import EtcdMetadata  # noqa: PLC0415 - as the other servers'
 
-
-async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
-    return MemoryMetadata()
+    return await _reached(EtcdMetadata.open, url, config)
 
 
 async def _postgres(url: str, config: Config) -> MetadataStore:
     with _extra("postgres"):
-        from ociappr.metadata.postgres import (  # noqa: PLC0415 - asyncpg is an extra
-            PostgresMetadata,
-        )
+        from ociappr.metadata.postgres import PostgresMetadata  # noqa: PLC0415 - an extra
 
+    return await _reached(PostgresMetadata.open, url, config)
+
+
+async def _redis(url: str, config: Config) -> MetadataStore:
+    with _extra("redis"):
+        from ociappr.metadata.redis import RedisMetadata  # noqa: PLC0415 - an extra
+
+    return await _reached(RedisMetadata.open, url, config)
+
+
+class _Open(Protocol):
+    """How the drivers of metadata servers are opened; raises `ValueError` for what cannot be."""
+
+    async def __call__(
+        self, url: str, *, password: str, ca_file: str, connections: int, patience: timedelta
+    ) -> MetadataStore: ...
+
+
+async def _reached(driver: _Open, url: str, config: Config) -> MetadataStore:
+    """Open a server's metadata with what the settings say of it."""
     given = config.metadata
     try:
-        return await PostgresMetadata.open(
+        return await driver(
             url,
             password=given.password.reveal(),
             ca_file=given.ca_file,
             connections=given.connections,
-            timeout=given.timeout,
+            patience=given.timeout,
         )
     except ValueError as error:
-        raise ConfigError(f"metadata.url: {error}") from None
+        raise ConfigError(f"metadata.url: {shown(url)!r} cannot be: {error}") from None
+
+
+async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
+    return MemoryMetadata()
 
 
 async def _file(url: str, config: Config) -> BlobStore:
@@ -93,6 +103,8 @@ _METADATA: Mapping[str, _Driver[MetadataStore]] = {
     "memory": _Driver(_memory_metadata),
     "postgresql": _Driver(_postgres),
     "postgres": _Driver(_postgres),
+    "redis": _Driver(_redis),
+    "rediss": _Driver(_redis),
 }
 _BLOBS: Mapping[str, _Driver[BlobStore]] = {
     "file": _Driver(_file, is_local=True),

