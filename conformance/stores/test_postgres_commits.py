@@ -83,14 +83,14 @@ async def test_sessions_do_not_take_the_settings_of_the_database(
     url = unsafe(postgres_server)
     assert await meet(url, open_postgres) == [True, False]
     store = await open_postgres(url)
-    async with store._pool.acquire() as connection:  # noqa: SLF001 - what its sessions are set to
+    async with store._pool.acquire() as connection:
         assert await connection.fetchval("SHOW synchronous_commit") == "on"
 
 
 async def test_with_the_isolation_of_the_database_both_would_win(
     postgres_server: PostgreSQL, open_postgres: OpenPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = postgres_schema._SETTINGS  # noqa: SLF001 - to be weakened
+    ours = postgres_schema._SETTINGS
     monkeypatch.delitem(ours, "default_transaction_isolation")
     assert await meet(unsafe(postgres_server), open_postgres) == [True, True]
 

@@ -219,7 +219,7 @@ def over_tls(server: PostgreSQL, *, host: str, **query: str) -> str:
 
 
 async def is_encrypted(store: PostgresMetadata) -> bool:
-    async with store._pool.acquire() as connection:  # noqa: SLF001 - as the server sees it
+    async with store._pool.acquire() as connection:
         return bool(
             await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         )
