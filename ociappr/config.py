@@ -142,12 +142,28 @@ class ServerSection(Section, frozen=True):
     trusted_proxies: str = ""
 
 
+class S3Section(Section, frozen=True):
+    """How an S3 server is reached; what is empty comes from botocore's own environment."""
+
+    endpoint: str = ""
+    public_endpoint: str = ""
+    region: str = ""
+    access_key: str = ""
+    secret_key: Secret = Secret()
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    ca_file: str = ""
+    redirect: Literal["auto", "always", "never"] = "auto"
+    encryption: Literal["none", "AES256", "aws:kms"] = "none"
+    kms_key: str = ""
+
+
 class StorageSection(Section, frozen=True):
     """Where the blobs lie."""
 
     url: str = ""
     threaded: bool = False
     checkpoint: Size = Size(256 * 1024**2)
+    s3: S3Section = S3Section()
 
 
 class MetadataSection(Section, frozen=True):
@@ -299,7 +315,7 @@ _EFFECTIVE: Mapping[str, Callable[[Config], object]] = {
 
 def shown(url: str) -> str:
     """Return *url* without the password that may stand in it."""
-    place = urlsplit(url).netloc
+    place = url.partition("://")[2].partition("/")[0]
     user, at, host = place.rpartition("@")
     name, colon, _ = user.partition(":")
     return url.replace(place, f"{name}:***@{host}", 1) if at and colon else url
@@ -349,6 +365,13 @@ def load(
     return Loaded(config, origins)
 
 
+_HTTP = "begins with https:// or http://"
+
+
+def _is_no_url(text: str) -> bool:
+    return bool(text) and not text.startswith(("https://", "http://"))
+
+
 # what well-formed values must also be: when it is wrong, the key, and what it must be
 _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
     (lambda c: not c.data, "data", "names a directory"),
@@ -373,6 +396,18 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
     (lambda c: c.limits.uploads < 1, "limits.uploads", "is 1 at least"),
     (lambda c: c.metadata.connections < 1, "metadata.connections", "is 1 at least"),
     (lambda c: not c.metadata.timeout, "metadata.timeout", "is more than nothing"),
+    (lambda c: _is_no_url(c.storage.s3.endpoint), "storage.s3.endpoint", _HTTP),
+    (lambda c: _is_no_url(c.storage.s3.public_endpoint), "storage.s3.public_endpoint", _HTTP),
+    (
+        lambda c: bool(c.storage.s3.access_key) != bool(c.storage.s3.secret_key.reveal()),
+        "storage.s3.access_key",
+        "goes together with storage.s3.secret_key: both or neither",
+    ),
+    (
+        lambda c: bool(c.storage.s3.kms_key) and c.storage.s3.encryption != "aws:kms",
+        "storage.s3.kms_key",
+        "needs storage.s3.encryption: aws:kms",
+    ),
     (
         lambda c: c.inline > _INLINE_MAXIMUM,
         "limits.inline",
@@ -477,7 +512,7 @@ def _refuse_duplicates(node: object, path: Path, prefix: str = "") -> None:
 def _flat(
     document: Mapping[object, object], path: Path, prefix: str = ""
 ) -> Iterator[tuple[str, object]]:
-    sections = {key.partition(".")[0] for key in fields() if "." in key}
+    sections = {key[:at] for key in fields() for at, letter in enumerate(key) if letter == "."}
     for name, value in document.items():
         if not isinstance(name, str) or "." in name:
             raise ConfigError(f"{prefix}{name}: there is no such setting (from {path})")

@@ -109,6 +109,11 @@ async def verified(
         yield chunk
     if size is not None and seen != size:
         raise SizeInvalid(f"{seen} bytes came where {size} were announced")
+    check(running, digest)
+
+
+def check(running: Hash, digest: Digest) -> None:
+    """Raise `DigestInvalid` unless what *running* has seen has *digest*."""
     found = Digest(digest.algorithm, running.hexdigest())
     if found != digest:
         raise DigestInvalid(

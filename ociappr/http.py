@@ -154,7 +154,7 @@ async def send_stream(
 async def send_blob(
     request: web.BaseRequest, blobs: Blobs, blob: Blob, *, headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    """Answer a GET or HEAD of *blob*: 200, 206, 304; raise `RangeInvalid` for 416.
+    """Answer a GET or HEAD of *blob*: 200, 206, 304, 307; raise `RangeInvalid` for 416.
 
     *headers* tell what it is; ``ETag`` among them is its quoted digest (RFC 9110, 13 to 15).
     """
@@ -172,10 +172,20 @@ async def send_blob(
     if file is not None:
         with file:
             return await _send_file(request, file, part)
+    if "If-Range" not in request.headers:  # it names our entity, which is not the store's
+        url = await blobs.url(blob, headers)
+        if url is not None:
+            return _elsewhere(url, headers)
     async with blobs.read(blob, part.start, part.stop) as chunks:
         return await send_stream(
             request, chunks, size=part.length, headers=part.headers, status=part.status
         )
+
+
+def _elsewhere(url: str, headers: Mapping[str, str]) -> web.Response:
+    """Send the client to *url*, which is good for a while: the redirect itself is not kept."""
+    headers = {**headers, "Location": url, "Cache-Control": "no-store"}
+    return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
 
 
 def is_known(if_none_match: str, etag: str) -> bool:

@@ -88,6 +88,28 @@ async def _memory_blobs(_url: str, _: Config) -> BlobStore:
     return MemoryBlobs()
 
 
+async def _s3(url: str, config: Config) -> BlobStore:
+    try:
+        from ociappr.blobstore.s3 import S3Access, S3Blobs  # noqa: PLC0415 - an extra, and slow
+    except ImportError as error:
+        message = f"storage.url: s3:// needs more: pip install 'ociappr[s3]' ({error})"
+        raise ConfigError(message) from None
+    bucket, prefix = _bucket(url)
+    access = S3Access(
+        endpoint=config.storage.s3.endpoint,
+        public_endpoint=config.storage.s3.public_endpoint,
+        region=config.storage.s3.region,
+        access_key=config.storage.s3.access_key,
+        secret_key=config.storage.s3.secret_key.reveal(),
+        addressing=config.storage.s3.addressing,
+        ca_file=config.storage.s3.ca_file,
+        encryption=config.storage.s3.encryption,
+        kms_key=config.storage.s3.kms_key,
+    )
+    redirect = config.storage.s3.redirect
+    return await S3Blobs.open(bucket, prefix, access=access, redirect=redirect)
+
+
 @dataclass(frozen=True, slots=True)
 class _Driver(Generic[T]):
     """How a store is opened; *is_local* when its URL names a path of this machine."""
@@ -109,6 +131,7 @@ _METADATA: Mapping[str, _Driver[MetadataStore]] = {
 _BLOBS: Mapping[str, _Driver[BlobStore]] = {
     "file": _Driver(_file, is_local=True),
     "memory": _Driver(_memory_blobs),
+    "s3": _Driver(_s3),
 }
 
 
@@ -135,6 +158,8 @@ def require(config: Config) -> None:
 def check(config: Config) -> None:
     """Raise `ConfigError` for URLs without a driver and pairs that cannot work together."""
     _local(config)
+    if urlsplit(config.storage_url).scheme == "s3":
+        _bucket(config.storage_url)
     for url, key in ((config.metadata_url, "metadata.url"), (config.storage_url, "storage.url")):
         if urlsplit(url).scheme == "memory" and config.server.workers > 1:
             raise ConfigError(f"{key}: several workers cannot share memory")
@@ -175,6 +200,15 @@ def _path(url: str, key: str) -> Path:
     if parts.netloc or parts.query or parts.fragment or not parts.path.strip("/"):
         raise ConfigError(f"{key}: {url!r} does not read {parts.scheme}:///absolute/path")
     return Path(unquote(parts.path))
+
+
+def _bucket(url: str) -> tuple[str, str]:
+    """Return bucket and prefix of ``s3://bucket/prefix``; raise `ConfigError` if there is more."""
+    parts = urlsplit(url)
+    if not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigError(f"storage.url: {shown(url)!r} does not read s3://bucket/prefix")
+    prefix = unquote(parts.path).strip("/")
+    return parts.netloc, f"{prefix}/" if prefix else ""
 
 
 def _make_directory(path: Path) -> None:

@@ -43,7 +43,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         {"aiohttp", "asyncpg", "msgspec", "redis"},  # etcd is spoken to in HTTP and JSON
         "a driver knows its own port, its own library and nothing above it",
     ),
-    "blobstore": (VALUES, set(), "a driver knows its own port and nothing above it"),
+    "blobstore": (
+        VALUES,
+        {"aiobotocore", "aiohttp", "botocore", "types_aiobotocore_s3"},
+        "a driver knows its own port, the library of its server, and nothing above it",
+    ),
     "access": (VALUES, set(), "decisions are pure: who, what, where, and no request"),
     "registry": (
         VALUES | PORTS,

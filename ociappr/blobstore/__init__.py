@@ -13,9 +13,17 @@ Every driver must keep these promises; `tests/contracts/blobstore.py` is their t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import NewType, Protocol, runtime_checkable
 
@@ -58,6 +66,13 @@ class Stored:
 class BlobStore(Protocol):
     """What a blob store driver provides."""
 
+    @property
+    def segment(self) -> int | None:
+        """After how many bytes a caller had better end an object and stage the rest as another.
+
+        None for stores that report what is `reached`: those lose little in a crash anyway.
+        """
+
     async def stage(
         self,
         upload: UploadId,
@@ -70,7 +85,8 @@ class BlobStore(Protocol):
 
         With *expected* the object is promoted at once; a mismatch raises `DigestInvalid` and leaves
         nothing. *reached* is awaited now and then with the length that is durable so far, perhaps
-        while *chunks* goes on, never twice at once nor after the return. When *chunks* or *reached*
+        while *chunks* goes on, never twice at once nor after the return; a store where nothing is
+        durable before the end never awaits it, and has a `segment`. When *chunks* or *reached*
         raises, or the caller is cancelled, the object is removed, unless *reached* was ever called
         for it: then what is durable stays. The exception passes on as it is.
         Raises `StoreFull` and `StoreUnavailable`.
@@ -110,3 +126,16 @@ class Files(Protocol):
 
     def path(self, locator: Locator) -> Path:
         """Return the file of *locator*."""
+
+
+@runtime_checkable
+class Redirects(Protocol):
+    """A store that clients can read from themselves."""
+
+    async def url(
+        self, locator: Locator, expires: timedelta, headers: Mapping[str, str]
+    ) -> str | None:
+        """Return where a client may GET the object for a while, or None to have it sent by us.
+
+        The answer there carries *headers* as far as the store can.
+        """

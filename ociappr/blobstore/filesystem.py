@@ -16,6 +16,7 @@ from typing import Self
 
 from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators, volume
 from ociappr.blobstore.blocks import in_blocks
+from ociappr.blobstore.shielding import to_the_end
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, StoreUnavailable
 
@@ -25,6 +26,8 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EXDEV})
 
 class FilesystemBlobs:
     """Objects as files below one directory; made by `open`."""
+
+    segment: int | None = None
 
     def __init__(
         self, root: Path, *, threaded: bool, checkpoint: int, nonce: locators.Nonce
@@ -77,7 +80,7 @@ class FilesystemBlobs:
             return await self.promote(upload, [part], expected), file.length
         finally:
             if not file.reported:
-                await volume.to_the_end(self.delete(file.locator))
+                await to_the_end(self.delete(file.locator))
 
     async def promote(self, upload: UploadId, parts: Sequence[Part], digest: Digest) -> Locator:
         """Link the one closed part, or copy the recorded lengths, under the name of *digest*.
@@ -153,7 +156,7 @@ class FilesystemBlobs:
             yield file
             await file.finish()
         except BaseException:
-            await volume.to_the_end(file.abandon())
+            await to_the_end(file.abandon())
             raise
 
     @asynccontextmanager

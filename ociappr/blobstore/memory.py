@@ -15,8 +15,13 @@ class MemoryBlobs:
     """Objects in a dict; *reached* is told every *checkpoint* bytes."""
 
     def __init__(
-        self, *, checkpoint: int = 256 * 1024**2, nonce: locators.Nonce = locators.nonce
+        self,
+        *,
+        checkpoint: int = 256 * 1024**2,
+        segment: int | None = None,
+        nonce: locators.Nonce = locators.nonce,
     ) -> None:
+        self.segment = segment
         self._objects: dict[Locator, bytearray] = {}
         self._checkpoint = checkpoint
         self._nonce = nonce

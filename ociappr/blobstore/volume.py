@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from ociappr.blobstore import BLOCK, Locator, Stored, locators
+from ociappr.blobstore.shielding import to_the_end
 from ociappr.errors import BlobUnknown, StoreFull, StoreUnavailable
 
 _T = TypeVar("_T")
@@ -47,20 +48,6 @@ class Threads:
     async def close(self) -> None:
         """Wait for what runs."""
         await asyncio.to_thread(self._executor.shutdown)
-
-
-async def to_the_end(work: Awaitable[_T]) -> _T:
-    """Wait for *work* even when cancelled meanwhile, and only then pass the cancellation on."""
-    future = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from future.exception()
-    return future.result()
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from ociappr.blobstore import BlobStore, Files, Locator
+from ociappr.blobstore import BlobStore, Files, Locator, Redirects
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown
 from ociappr.metadata import MetadataStore, Transaction, scan_all, transact
@@ -18,6 +18,7 @@ from ociappr.registry.records import BlobRecord, BlobState, Event, decode, stamp
 
 _BLOCK = 256 * 1024
 _MOUNT_CANDIDATES = 100
+_URL_AGE = timedelta(minutes=20)  # bytes rest longer than that before they are unlinked
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Blobs:
         self._metadata = metadata
         self._store = store
         self._files = store if isinstance(store, Files) else None
+        self._redirects = store if isinstance(store, Redirects) else None
         self._now = now
 
     async def find(self, repository: RepositoryName, digest: Digest) -> Blob:
@@ -82,6 +84,12 @@ class Blobs:
         """Return a file that begins with exactly this blob, or None when there is no single one."""
         if len(blob.parts) == 1 and self._files is not None:
             return self._files.path(blob.parts[0][0])
+        return None
+
+    async def url(self, blob: Blob, headers: Mapping[str, str]) -> str | None:
+        """Return where a client can GET exactly this blob with *headers*, or None to send it."""
+        if len(blob.parts) == 1 and blob.size and self._redirects is not None:
+            return await self._redirects.url(blob.parts[0][0], _URL_AGE, headers)
         return None
 
     async def mount(

@@ -16,6 +16,7 @@ _RUNNING = 1_000
 _RUN = 64  # small parts at the end that are joined
 _SMALL = 32 * 1024 * 1024  # bytes; in a large upload a 64th of it is small, too
 _MOST_PARTS = 256  # a commit must be able to move each from one owner to another
+_SEGMENTS = 32  # a segment is at least so small a part of what came before it
 
 
 class RunningDigests:
@@ -91,34 +92,52 @@ class Receiver:
     async def receive(self, chunks: AsyncIterable[bytes]) -> Exception | None:
         """Stage *chunks* as a new part; return what cut them short, if anything did.
 
-        A `ConnectionError` or `TimeoutError` of *chunks* ends the part early and what came is kept;
-        any other exception drops the part and passes on.
+        Where nothing is durable before the end of an object, every segment is a part of its own,
+        committed as it ends. A `ConnectionError` or `TimeoutError` of *chunks* ends the part early
+        and what came is kept; any other exception drops the part and passes on.
         """
-        locator, length = await self._store.stage(
-            self.upload, self._feed(chunks), reached=self._checkpoint
-        )
-        if length:
+        segments = Segments(self._feed(chunks))
+        while await segments.more():
+            size = self._segment()
+            locator, length = await self._store.stage(
+                self.upload, segments.next(size), reached=self._checkpoint
+            )
             self._part = Part(locator, length, closed=True)
-        elif self.committed == self._before:
-            await self._store.delete(locator)
+            if size is not None and length >= size:
+                await self._settle()
         return self._interruption
+
+    async def _settle(self) -> None:
+        """Commit a segment that ended within the request; what follows is another part."""
+        await self._extend()
+        self._before, self._part = self.committed, None
+
+    def _segment(self) -> int | None:
+        """Return how many bytes to stage as one; few enough parts make up even a huge upload."""
+        least = self._store.segment
+        came = sum(part.length for part in self._before)
+        return least and max(least, came // _SEGMENTS)
 
     async def commit(self) -> UploadRecord:
         """Make the part durable in the session; raise `RangeInvalid` if a rival was quicker."""
-        parts = self.parts
-        try:
-            record = await self._sessions.extend(self.upload, self.committed, parts)
-        except (RangeInvalid, UploadUnknown):
-            await self.drop()
-            raise
+        record = await self._extend()
         if self.running is not None:
-            self._digests.keep(self.upload, parts, self.running)
+            self._digests.keep(self.upload, self.parts, self.running)
         return record
 
     async def drop(self) -> None:
         """Remove the part, unless a checkpoint of it was ever sent: the session may name it."""
         if self._part is not None and self.committed == self._before:
             await self._store.delete(self._part.locator)
+
+    async def _extend(self) -> UploadRecord:
+        try:
+            record = await self._sessions.extend(self.upload, self.committed, self.parts)
+        except (RangeInvalid, UploadUnknown):
+            await self.drop()
+            raise
+        self.committed = self.parts
+        return record
 
     async def _feed(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         try:
@@ -133,6 +152,31 @@ class Receiver:
         parts = (*self._before, Part(locator, length, closed=False))
         expected, self.committed = self.committed, parts  # sent is as good as landed
         await self._sessions.extend(self.upload, expected, parts)
+
+
+class Segments:
+    """A stream cut into streams of so many bytes each, and what is left of a chunk."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._ahead = b""
+
+    async def more(self) -> bool:
+        """Tell whether any byte is left, waiting for it."""
+        while not self._ahead:
+            try:
+                self._ahead = await anext(self._chunks)
+            except StopAsyncIteration:
+                return False
+        return True
+
+    async def next(self, size: int | None) -> AsyncIterator[bytes]:
+        """Yield what comes until it is *size* bytes or more; None: everything."""
+        came = 0
+        while (size is None or came < size) and await self.more():
+            chunk, self._ahead = self._ahead, b""
+            came += len(chunk)
+            yield chunk
 
 
 async def read_back(store: BlobStore, parts: Sequence[Part]) -> AsyncIterator[bytes]:

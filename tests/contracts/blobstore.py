@@ -1,8 +1,9 @@
 """What every blob store must keep, as tests; the promises are in ``ociappr/blobstore/__init__.py``.
 
-A driver's test class inherits `BlobStoreContract` and offers the fixture `store`: an empty store
-that tells `reached` about every `CHECKPOINT` bytes. One whose bytes outlive it inherits
-`DurableContract` too and offers `reopen`: a function that closes `store` and opens its bytes again.
+A driver's test class inherits `BlobStoreContract` and offers the fixture `store`: an empty store.
+One that tells `reached` about every `CHECKPOINT` bytes inherits `CheckpointContract` too, any other
+`SegmentContract`. One whose bytes outlive it inherits `DurableContract` and offers `reopen`: a
+function that closes `store` and opens its bytes again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 
@@ -341,33 +343,6 @@ class BlobStoreContract:
             named = await store.promote(UPLOAD, parts, Digest.of(whole))
             assert await read(store, named) == whole
 
-    async def test_an_open_part_is_promoted_while_its_writer_goes_on(
-        self, store: BlobStore
-    ) -> None:
-        data = content(5 * CHECKPOINT)
-        told, arrived, gate = Told(), asyncio.Event(), asyncio.Event()
-        chunks = [data[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
-
-        async def source() -> AsyncIterator[bytes]:
-            for chunk in chunks[:5]:
-                yield chunk
-            arrived.set()
-            await gate.wait()
-            for chunk in chunks[5:]:
-                yield chunk
-
-        writer = asyncio.create_task(store.stage(UPLOAD, source(), reached=told))
-        await asyncio.gather(arrived.wait(), told.first.wait())
-        part = told.parts[0]
-        prefix = data[: part.length]
-        named = await store.promote(RIVAL, [part], Digest.of(prefix))
-        assert await read(store, named) == prefix
-        gate.set()
-        locator, length = await writer
-        assert (locator, length) == (part.locator, len(data))
-        assert await read(store, named) == prefix
-        assert await read(store, locator) == data
-
     async def test_only_one_closed_part_is_cheap(self, store: BlobStore) -> None:
         part = await staged(store, content(10))
         assert store.cheap([part])
@@ -454,91 +429,6 @@ class BlobStoreContract:
                 assert await read(store, stored.locator) == data
                 await store.delete(stored.locator)
 
-    # -- reached -------------------------------------------------------------------------------
-
-    @pytest.mark.parametrize("promoted", [False, True])
-    async def test_reached_tells_what_is_durable(self, store: BlobStore, *, promoted: bool) -> None:
-        data, told = content(5 * CHECKPOINT + 1), Told()
-        expected = Digest.of(data) if promoted else None
-        found: list[bool] = []
-
-        async def reached(locator: Locator, length: int) -> None:
-            await told(locator, length)
-            found.append(await read(store, locator, 0, length) == data[:length])
-
-        chunks = [data[at : at + 70_001] for at in range(0, len(data), 70_001)]
-        locator, _ = await store.stage(UPLOAD, stream(*chunks), expected=expected, reached=reached)
-        assert found == [True] * len(told.parts)
-        lengths = [part.length for part in told.parts]
-        assert lengths[0] >= CHECKPOINT
-        assert lengths[-1] <= len(data)
-        assert all(later - sooner >= CHECKPOINT for sooner, later in pairwise(lengths))
-        assert len({part.locator for part in told.parts}) == 1
-        assert (told.parts[0].locator == locator) is not promoted
-        assert await read(store, told.parts[0].locator) == data
-
-    async def test_nothing_is_reached_below_the_checkpoint(self, store: BlobStore) -> None:
-        told = Told()
-        await store.stage(UPLOAD, stream(content(CHECKPOINT - 1)), reached=told)
-        assert told.parts == []
-
-    @pytest.mark.parametrize(
-        "error", [ConnectionResetError("peer"), asyncio.CancelledError()], ids=["cut", "cancelled"]
-    )
-    @pytest.mark.parametrize("promoted", [False, True])
-    async def test_what_was_reached_stays_when_the_source_breaks(
-        self, store: BlobStore, error: BaseException, *, promoted: bool
-    ) -> None:
-        data, told = content(2 * CHECKPOINT), Told()
-        expected = Digest.of(data) if promoted else None
-
-        async def source() -> AsyncIterator[bytes]:
-            yield data
-            await told.first.wait()
-            raise error
-
-        with pytest.raises(type(error)) as caught:
-            await store.stage(UPLOAD, source(), expected=expected, reached=told)
-        assert caught.value is error
-        part = told.parts[-1]
-        assert await read(store, part.locator, 0, part.length) == data[: part.length]
-        assert [stored.locator for stored in await every(store)] == [part.locator]
-
-    async def test_what_was_reached_stays_when_its_caller_is_cancelled(
-        self, store: BlobStore
-    ) -> None:
-        data, told, arrived = content(2 * CHECKPOINT), Told(), asyncio.Event()
-        source = held([data], arrived, asyncio.Event())
-        task = asyncio.create_task(store.stage(UPLOAD, source, reached=told))
-        await asyncio.gather(arrived.wait(), told.first.wait())
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        part = told.parts[0]
-        assert await read(store, part.locator, 0, part.length) == data[: part.length]
-
-    async def test_an_error_of_reached_ends_the_stream_and_keeps_what_it_was_told(
-        self, store: BlobStore
-    ) -> None:
-        error = ConnectionResetError("no metadata")
-        told, asked = Told(error), 0
-
-        async def source() -> AsyncIterator[bytes]:
-            nonlocal asked
-            for asked in range(100):
-                if asked == 2 * CHECKPOINT // BLOCK:
-                    await told.first.wait()
-                yield content(BLOCK)
-
-        with pytest.raises(ConnectionResetError) as caught:
-            await store.stage(UPLOAD, source(), reached=told)
-        assert caught.value is error
-        assert asked < 99
-        assert len(told.parts) == 1
-        part = told.parts[0]
-        assert await read(store, part.locator, 0, BLOCK) == content(BLOCK)
-        assert len(await read(store, part.locator, 0, part.length)) == part.length
-
     # -- deleting ------------------------------------------------------------------------------
 
     async def test_deleting_what_is_gone_is_no_error(self, store: BlobStore) -> None:
@@ -623,8 +513,137 @@ class BlobStoreContract:
         assert await every(store) == []
 
 
+class CheckpointContract:
+    """What a store promises that tells `reached` about every `CHECKPOINT` bytes."""
+
+    async def test_nothing_need_be_cut_for_it(self, store: BlobStore) -> None:
+        assert store.segment is None
+
+    async def test_an_open_part_is_promoted_while_its_writer_goes_on(
+        self, store: BlobStore
+    ) -> None:
+        data = content(5 * CHECKPOINT)
+        told, arrived, gate = Told(), asyncio.Event(), asyncio.Event()
+        chunks = [data[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
+
+        async def source() -> AsyncIterator[bytes]:
+            for chunk in chunks[:5]:
+                yield chunk
+            arrived.set()
+            await gate.wait()
+            for chunk in chunks[5:]:
+                yield chunk
+
+        writer = asyncio.create_task(store.stage(UPLOAD, source(), reached=told))
+        await asyncio.gather(arrived.wait(), told.first.wait())
+        part = told.parts[0]
+        prefix = data[: part.length]
+        named = await store.promote(RIVAL, [part], Digest.of(prefix))
+        assert await read(store, named) == prefix
+        gate.set()
+        locator, length = await writer
+        assert (locator, length) == (part.locator, len(data))
+        assert await read(store, named) == prefix
+        assert await read(store, locator) == data
+
+    @pytest.mark.parametrize("promoted", [False, True])
+    async def test_reached_tells_what_is_durable(self, store: BlobStore, *, promoted: bool) -> None:
+        data, told = content(5 * CHECKPOINT + 1), Told()
+        expected = Digest.of(data) if promoted else None
+        found: list[bool] = []
+
+        async def reached(locator: Locator, length: int) -> None:
+            await told(locator, length)
+            found.append(await read(store, locator, 0, length) == data[:length])
+
+        chunks = [data[at : at + 70_001] for at in range(0, len(data), 70_001)]
+        locator, _ = await store.stage(UPLOAD, stream(*chunks), expected=expected, reached=reached)
+        assert found == [True] * len(told.parts)
+        lengths = [part.length for part in told.parts]
+        assert lengths[0] >= CHECKPOINT
+        assert lengths[-1] <= len(data)
+        assert all(later - sooner >= CHECKPOINT for sooner, later in pairwise(lengths))
+        assert len({part.locator for part in told.parts}) == 1
+        assert (told.parts[0].locator == locator) is not promoted
+        assert await read(store, told.parts[0].locator) == data
+
+    async def test_nothing_is_reached_below_the_checkpoint(self, store: BlobStore) -> None:
+        told = Told()
+        await store.stage(UPLOAD, stream(content(CHECKPOINT - 1)), reached=told)
+        assert told.parts == []
+
+    @pytest.mark.parametrize(
+        "error", [ConnectionResetError("peer"), asyncio.CancelledError()], ids=["cut", "cancelled"]
+    )
+    @pytest.mark.parametrize("promoted", [False, True])
+    async def test_what_was_reached_stays_when_the_source_breaks(
+        self, store: BlobStore, error: BaseException, *, promoted: bool
+    ) -> None:
+        data, told = content(2 * CHECKPOINT), Told()
+        expected = Digest.of(data) if promoted else None
+
+        async def source() -> AsyncIterator[bytes]:
+            yield data
+            await told.first.wait()
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            await store.stage(UPLOAD, source(), expected=expected, reached=told)
+        assert caught.value is error
+        part = told.parts[-1]
+        assert await read(store, part.locator, 0, part.length) == data[: part.length]
+        assert [stored.locator for stored in await every(store)] == [part.locator]
+
+    async def test_what_was_reached_stays_when_its_caller_is_cancelled(
+        self, store: BlobStore
+    ) -> None:
+        data, told, arrived = content(2 * CHECKPOINT), Told(), asyncio.Event()
+        source = held([data], arrived, asyncio.Event())
+        task = asyncio.create_task(store.stage(UPLOAD, source, reached=told))
+        await asyncio.gather(arrived.wait(), told.first.wait())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        part = told.parts[0]
+        assert await read(store, part.locator, 0, part.length) == data[: part.length]
+
+    async def test_an_error_of_reached_ends_the_stream_and_keeps_what_it_was_told(
+        self, store: BlobStore
+    ) -> None:
+        error = ConnectionResetError("no metadata")
+        told, asked = Told(error), 0
+
+        async def source() -> AsyncIterator[bytes]:
+            nonlocal asked
+            for asked in range(100):
+                if asked == 2 * CHECKPOINT // BLOCK:
+                    await told.first.wait()
+                yield content(BLOCK)
+
+        with pytest.raises(ConnectionResetError) as caught:
+            await store.stage(UPLOAD, source(), reached=told)
+        assert caught.value is error
+        assert asked < 99
+        assert len(told.parts) == 1
+        part = told.parts[0]
+        assert await read(store, part.locator, 0, BLOCK) == content(BLOCK)
+        assert len(await read(store, part.locator, 0, part.length)) == part.length
+
+
+class SegmentContract:
+    """What a store promises where nothing of an object is durable before its end."""
+
+    async def test_it_says_how_to_cut_and_reports_nothing(self, store: BlobStore) -> None:
+        told = Told()
+        await store.stage(UPLOAD, stream(content(3 * CHECKPOINT)), reached=told)
+        assert store.segment
+        assert told.parts == []
+
+
 class DurableContract:
-    """What a store promises whose bytes outlive it."""
+    """What a store promises whose bytes outlive it, and *memory*, the bytes it may take."""
+
+    memory: ClassVar[int] = 3 * CHECKPOINT
 
     async def test_what_was_returned_or_reached_outlives_the_store(
         self, store: BlobStore, reopen: Reopen
@@ -651,7 +670,7 @@ class DurableContract:
         ("size", "step"), [(8 * CHECKPOINT, 4096), (64 * CHECKPOINT, CHECKPOINT)]
     )
     async def test_memory_is_bounded(self, store: BlobStore, size: int, step: int) -> None:
-        allowed = 3 * CHECKPOINT + 3 * step
+        allowed = self.memory + 3 * step
 
         async def source() -> AsyncIterator[bytes]:
             for _ in range(size // step):

@@ -97,6 +97,7 @@ class DirectedBlobs:
     def __init__(self, inner: BlobStore, director: Director) -> None:
         self._inner = inner
         self._director = director
+        self.segment = inner.segment
 
     async def stage(
         self,

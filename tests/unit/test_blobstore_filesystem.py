@@ -23,6 +23,7 @@ from tests.contracts.blobstore import (
     CHECKPOINT,
     UPLOAD,
     BlobStoreContract,
+    CheckpointContract,
     DurableContract,
     Reopen,
     Told,
@@ -131,7 +132,7 @@ def failing(kind: str, number: int) -> Callable[[str], None]:
     return fail
 
 
-class TestFilesystemBlobs(BlobStoreContract, DurableContract):
+class TestFilesystemBlobs(BlobStoreContract, CheckpointContract, DurableContract):
     @pytest.fixture
     async def reopen(self, store: FilesystemBlobs, root: Path) -> AsyncIterator[Reopen]:
         opened: list[FilesystemBlobs] = []
@@ -147,7 +148,7 @@ class TestFilesystemBlobs(BlobStoreContract, DurableContract):
 
 
 @pytest.mark.slow
-class TestThreadedFilesystemBlobs(BlobStoreContract):
+class TestThreadedFilesystemBlobs(BlobStoreContract, CheckpointContract):
     @pytest.fixture
     async def store(self, root: Path) -> AsyncIterator[FilesystemBlobs]:
         store = await FilesystemBlobs.open(root, threaded=True, checkpoint=CHECKPOINT)
@@ -157,7 +158,7 @@ class TestThreadedFilesystemBlobs(BlobStoreContract):
 
 
 @pytest.mark.slow
-class TestFilesystemBlobsWithoutLinks(BlobStoreContract):
+class TestFilesystemBlobsWithoutLinks(BlobStoreContract, CheckpointContract):
     @pytest.fixture
     def store(self, store: FilesystemBlobs, calls: Calls) -> FilesystemBlobs:
         calls.before = failing("link", errno.EMLINK)

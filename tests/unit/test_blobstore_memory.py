@@ -8,10 +8,10 @@ import pytest
 
 from ociappr.blobstore import Files
 from ociappr.blobstore.memory import MemoryBlobs
-from tests.contracts.blobstore import CHECKPOINT, BlobStoreContract
+from tests.contracts.blobstore import CHECKPOINT, BlobStoreContract, CheckpointContract
 
 
-class TestMemoryBlobs(BlobStoreContract):
+class TestMemoryBlobs(BlobStoreContract, CheckpointContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[MemoryBlobs]:
         store = MemoryBlobs(checkpoint=CHECKPOINT)
