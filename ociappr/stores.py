@@ -36,14 +36,13 @@ async def _redis(url: str, config: Config) -> MetadataStore:
     except ModuleNotFoundError as error:
         wanted = f"metadata.url: {error.name} is missing; pip install 'ociappr[redis]'"
         raise ConfigError(wanted) from None
-    settings = config.metadata
     try:
         return await RedisMetadata.open(
             url,
-            password=settings.password.reveal(),
-            ca_file=settings.ca_file,
-            connections=settings.connections,
-            timeout=settings.timeout.total_seconds(),
+            password=config.metadata.password.reveal(),
+            ca_file=config.metadata.ca_file,
+            connections=config.metadata.connections,
+            timeout=config.metadata.timeout.total_seconds(),
         )
     except ValueError as error:
         raise ConfigError(f"metadata: {error}") from None
