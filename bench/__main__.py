@@ -89,17 +89,13 @@ def _measure_s3(folder: Path, sizes: Sizes, python: str, start: Start) -> list[O
         ours_sending = ours(python, {**place(folder / "sends"), **sends})
         with (
             start(ours_streaming, folder / "streams") as us,
-            start(
-                theirs_on_s3(server.bucket, server.environment, streams=True), folder / "theirs-s3"
-            ) as them,
+            start(theirs_on_s3(server, streams=True), folder / "theirs-s3") as them,
         ):
             for promise, load in _THROUGH:
                 outcomes.append(_in_pairs(promise, load, us, them, sizes=sizes))
         with (
             start(ours_sending, folder / "sends") as us,
-            start(
-                theirs_on_s3(server.bucket, server.environment, streams=False), folder / "theirs-s3"
-            ) as them,
+            start(theirs_on_s3(server, streams=False), folder / "theirs-s3") as them,
         ):
             outcomes.append(_in_pairs(_AROUND, loads.redirected_download, us, them, sizes=sizes))
         with start(ours_streaming, folder / "streams") as alone:

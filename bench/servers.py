@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.connection import Connection, ReplyError
+from conformance.backends.s3 import BUCKET, KEY, SECRET, S3Server
 from conformance.servers import clean_environment, free_port
 from conformance.tools import table
 
@@ -26,8 +27,8 @@ http: {{addr: "127.0.0.1:{port}"}}
 """
 _FILES: Final = "filesystem: {rootdirectory: DATA, maxthreads: 100}"
 _S3: Final = """\
-s3: {{accesskey: {AWS_ACCESS_KEY_ID}, secretkey: {AWS_SECRET_ACCESS_KEY}, region: us-east-1,
-       regionendpoint: "{AWS_ENDPOINT_URL}", forcepathstyle: true, secure: false, bucket: {bucket},
+s3: {{accesskey: {key}, secretkey: {secret}, region: us-east-1,
+       regionendpoint: "{endpoint}", forcepathstyle: true, secure: false, bucket: {bucket},
        rootdirectory: /distribution}}
   redirect: {{disable: {streams}}}"""
 
@@ -138,9 +139,10 @@ def theirs(driver: str = _FILES) -> Peer:
     return Peer("distribution 3.0.0", command)
 
 
-def theirs_on_s3(bucket: str, environment: Mapping[str, str], *, streams: bool) -> Peer:
+def theirs_on_s3(server: S3Server, *, streams: bool) -> Peer:
     """Return CNCF distribution on an S3 server; if not *streams* it sends clients there."""
-    return theirs(_S3.format(bucket=bucket, streams=str(streams).lower(), **environment))
+    places = {"endpoint": server.endpoint, "key": KEY, "secret": SECRET, "bucket": BUCKET}
+    return theirs(_S3.format(streams=str(streams).lower(), **places))
 
 
 _ROOT: Final = Path(__file__).resolve().parent.parent

@@ -166,7 +166,6 @@ def main(arguments: list[str]) -> int:
         closing(Backends(Path(folder))) as backends,
     ):
         place = backends.places(options.stores)(Path(folder))
-        os.environ.update(place)  # botocore looks there for its own settings
         config = load(environ=place | _CHECKPOINTS, flags={"data": folder}).config
         problems = asyncio.run(Soak(config, events).run())
     for problem in problems[:_SHOWN]:

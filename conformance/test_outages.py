@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -101,10 +102,10 @@ def test_s3_through_a_bad_network(
 ) -> None:
     told, content = Acknowledged(), os.urandom(LARGE)
     with (
-        bad_network(backends.s3.host) as network,
+        bad_network(urlsplit(backends.s3.endpoint).netloc) as network,
         started(tmp_path, backends, "sqlite+s3") as servers,
     ):
-        server = servers(env={"AWS_ENDPOINT_URL": f"http://{network.host}"})
+        server = servers(env={"OCIAPPR_STORAGE__S3__ENDPOINT": f"http://{network.host}"})
         push_blob(server, REPOSITORY, content)
         with pushing(server, told, seed="network"), downloading(server, content) as seen:
             told.wait_for(10)

@@ -58,14 +58,13 @@ class _Open(Protocol):
 
 async def _reached(driver: _Open, url: str, config: Config) -> MetadataStore:
     """Open a server's metadata with what the settings say of it."""
-    given = config.metadata
     try:
         return await driver(
             url,
-            password=given.password.reveal(),
-            ca_file=given.ca_file,
-            connections=given.connections,
-            patience=given.timeout,
+            password=config.metadata.password.reveal(),
+            ca_file=config.metadata.ca_file,
+            connections=config.metadata.connections,
+            patience=config.metadata.timeout,
         )
     except ValueError as error:
         raise ConfigError(f"metadata.url: {shown(url)!r} cannot be: {error}") from None
@@ -89,11 +88,9 @@ async def _memory_blobs(_url: str, _: Config) -> BlobStore:
 
 
 async def _s3(url: str, config: Config) -> BlobStore:
-    try:
-        from ociappr.blobstore.s3 import S3Access, S3Blobs  # noqa: PLC0415 - an extra, and slow
-    except ImportError as error:
-        message = f"storage.url: s3:// needs more: pip install 'ociappr[s3]' ({error})"
-        raise ConfigError(message) from None
+    with _extra("s3"):
+        from ociappr.blobstore.s3 import S3Access, S3Blobs  # noqa: PLC0415 - an extra
+
     bucket, prefix = _bucket(url)
     access = S3Access(
         endpoint=config.storage.s3.endpoint,

@@ -8,8 +8,10 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-from conformance.backends import etcd, postgres, redis, versitygw
+from conformance.backends import etcd, postgres, redis
 from conformance.backends.daemon import running
+from conformance.backends.s3 import BUCKET, S3Server
+from conformance.backends.versitygw import versitygw
 
 Places = Callable[[Path], Mapping[str, str]]
 """Gives the settings of a registry, as environment, for the directory that it may keep data in."""
@@ -57,12 +59,16 @@ class Backends:
     @cached_property
     def etcd(self) -> etcd.Member:
         """A member of etcd, alone."""
-        return self._started.enter_context(etcd.etcd(self._directory / "etcd"))
+        directory = self._directory / "etcd"
+        directory.mkdir()
+        return self._started.enter_context(etcd.etcd(directory))
 
     @cached_property
-    def s3(self) -> versitygw.Server:
+    def s3(self) -> S3Server:
         """An S3 server with an empty bucket."""
-        return self._started.enter_context(versitygw.versitygw(self._directory / "s3"))
+        directory = self._directory / "s3"
+        directory.mkdir()
+        return self._started.enter_context(versitygw(directory))
 
 
 def _postgresql(backends: Backends, _: int) -> Mapping[str, str]:
@@ -79,7 +85,7 @@ def _etcd(backends: Backends, number: int) -> Mapping[str, str]:
 
 def _s3(backends: Backends, number: int) -> Mapping[str, str]:
     return {
-        "OCIAPPR_STORAGE__URL": f"s3://{backends.s3.bucket}/registry-{number}",
+        "OCIAPPR_STORAGE__URL": f"s3://{BUCKET}/registry-{number}",
         **backends.s3.environment,
     }
 

@@ -6,6 +6,7 @@ in the append-only file, on disk if `appendfsync` is `always`. Nothing named red
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from collections.abc import Sequence
@@ -47,12 +48,15 @@ class RedisMetadata:
         place = Place.of(url, password=password)
         _require_certificates(ca_file)
         opened = Connections(place, ca_file=ca_file, connections=connections, patience=patience)
-        try:
-            await _require_lasting(place, opened)
-            await _require_schema(place, opened)
-        except BaseException:
-            await opened.close()
-            raise
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(opened.close)
+            try:
+                await _require_lasting(place, opened)
+                await _require_schema(place, opened)
+            except StoreUnavailable as error:
+                reason = str(error.__cause__ or "") or error.message
+                raise type(error)(f"{place}: {reason}", hint=error.hint) from error
+            undo.pop_all()
         return cls(place, opened)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
@@ -95,7 +99,7 @@ async def _require_schema(place: Place, connections: Connections) -> None:
         found = await connections.ask("GET", key)
     if not found.isdigit() or int(found) > _SCHEMA:
         raise StoreUnavailable(
-            f"metadata in {place} have schema {found.decode(errors='replace')},"
+            f"its metadata have schema {found.decode(errors='replace')},"
             f" this release knows {_SCHEMA}",
             hint="run the release that wrote them, or a newer one",
         )
@@ -106,8 +110,7 @@ async def _require_lasting(place: Place, connections: Connections) -> None:
     told = await durability.settings(connections)
     if durability.evicts(told):
         raise StoreUnavailable(
-            f"{place} has maxmemory-policy {told['maxmemory-policy']}: it would delete metadata"
-            " when memory is short",
+            f"its maxmemory-policy, {told['maxmemory-policy']}, deletes metadata to make room",
             hint="set its maxmemory-policy to noeviction",
         )
     for loss in durability.losses(told):

@@ -8,31 +8,30 @@ that nothing was written; and one without checks would undo what others wrote in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
+from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
-from redis.exceptions import (
-    AuthenticationError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
 
 from ociappr.errors import StoreFull, StoreUnavailable
 from ociappr.metadata.redis_place import Place
 from ociappr.metadata.redis_scripts import Argument, Script
 
+Answer: TypeAlias = Any  # each command and script answers in its own way
+
 _REPLICAS = (b"replica", b"slave")
+_UNREACHED = (exceptions.ConnectionError, exceptions.TimeoutError)  # below them are answers, too
 _HINTS: tuple[tuple[type[Exception], str], ...] = (
-    (OutOfMemoryError, "raise its maxmemory; deletes still work"),
-    (AuthenticationError, "see metadata.password, and the user named in metadata.url"),
-    (NoPermissionError, "its user needs the commands that docs/stores/redis.md lists"),
-    (ReadOnlyError, "name the server that takes writes, or wait until there is one again"),
+    (exceptions.OutOfMemoryError, "raise its maxmemory; deletes still work"),
+    (exceptions.AuthenticationError, "see metadata.password, and the user named in metadata.url"),
+    (exceptions.NoPermissionError, "its user needs the commands that docs/stores/redis.md lists"),
+    (
+        exceptions.ReadOnlyError,
+        "name the server that takes writes, or wait until there is one again",
+    ),
 )
 
 
@@ -42,31 +41,32 @@ class Connections:
     def __init__(
         self, place: Place, *, ca_file: str, connections: int, patience: timedelta
     ) -> None:
-        self._place = place
         self._timeout = patience.total_seconds()
         self._all = [_connection(place, ca_file, self._timeout) for _ in range(connections)]
         self._idle: asyncio.LifoQueue[AbstractConnection] = asyncio.LifoQueue()
         for connection in self._all:
             self._idle.put_nowait(connection)
         self._outdated: set[AbstractConnection] = set()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Answer]] = set()
         self._closed = False
 
-    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:  # noqa: ANN401 - each script answers in its own way
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Answer:
         """Return the answer of *script*, which the server may know already."""
         rest = (len(keys), *keys, *arguments)
         return await self._to_the_end(("EVALSHA", script.sha, *rest), ("EVAL", script.text, *rest))
 
-    async def ask(self, *command: Argument) -> Any:  # noqa: ANN401 - as above, for commands
+    async def ask(self, *command: Argument) -> Answer:
         """Return the answer to *command*."""
         return await self._to_the_end(command)
 
-    async def ask_if_allowed(self, *command: Argument) -> Any:  # noqa: ANN401 - as above
+    async def ask_if_allowed(self, *command: Argument) -> Answer:
         """Return the answer to *command*, or None where the server refuses it."""
         try:
             return await self.ask(*command)
         except StoreUnavailable as error:
-            if isinstance(error.__cause__, ResponseError):
+            if isinstance(error.__cause__, exceptions.ResponseError):
                 return None
             raise
 
@@ -77,7 +77,7 @@ class Connections:
         partings = (connection.disconnect() for connection in self._all)
         await asyncio.gather(*partings, return_exceptions=True)
 
-    async def _to_the_end(self, *forms: Sequence[Argument]) -> Any:  # noqa: ANN401 - as above
+    async def _to_the_end(self, *forms: Sequence[Argument]) -> Answer:
         """Ask in a task of its own, so that a cancelled caller cuts no connection."""
         if self._closed:
             raise StoreUnavailable("the metadata store is closed")
@@ -86,7 +86,7 @@ class Connections:
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _answer(self, forms: Sequence[Sequence[Argument]]) -> Any:  # noqa: ANN401 - as above
+    async def _answer(self, forms: Sequence[Sequence[Argument]]) -> Answer:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._idle.get()
@@ -95,21 +95,21 @@ class Connections:
                 finally:
                     self._idle.put_nowait(connection)
         except TimeoutError as error:
-            late = f"{self._place} did not answer within {self._timeout:g} s"
+            late = f"metadata: Redis did not answer within {self._timeout:g} s"
             raise StoreUnavailable(late) from error
-        except (RedisError, OSError) as error:
+        except (exceptions.RedisError, OSError) as error:
             raise self._translated(error) from error
 
     async def _converse(
         self, connection: AbstractConnection, forms: Sequence[Sequence[Argument]]
-    ) -> Any:  # noqa: ANN401 - as above
+    ) -> Answer:
         await self._freshen(connection)
-        for form in forms[:-1]:
-            try:
+        *shorter, longest = forms
+        for form in shorter:
+            # a server that was started anew or flushed knows no script, and has run nothing
+            with contextlib.suppress(exceptions.NoScriptError):
                 return await _exchange(connection, form)
-            except NoScriptError:  # nothing has run: the server was started anew, or flushed
-                continue
-        return await _exchange(connection, forms[-1])
+        return await _exchange(connection, longest)
 
     async def _freshen(self, connection: AbstractConnection) -> None:
         """Connect, or connect anew what the server has closed or what a fail-over left behind."""
@@ -121,12 +121,16 @@ class Connections:
         await connection.connect()  # type: ignore[no-untyped-call] # it is just without types
 
     def _translated(self, error: Exception) -> StoreUnavailable:
+        """Return *error* in the port's words: clients see them, so they tell no address."""
         hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
-        if isinstance(error, OutOfMemoryError):
-            return StoreFull(f"no room for metadata: {self._place} has no memory left", hint=hint)
-        if isinstance(error, ReadOnlyError):  # all the others still lead to it, too
+        if isinstance(error, exceptions.OutOfMemoryError):
+            return StoreFull("no room for metadata: Redis has no memory left", hint=hint)
+        if isinstance(error, exceptions.ReadOnlyError):  # all the others still lead to it, too
             self._outdated.update(self._all)
-        return StoreUnavailable(f"{self._place}: {error}", hint=hint)
+        if isinstance(error, OSError) or type(error) in _UNREACHED:
+            return StoreUnavailable("metadata: Redis cannot be reached")
+        answer, *_ = str(error).split(" script: ")  # behind it is the line of ours that met it
+        return StoreUnavailable(f"metadata: Redis answers: {answer}", hint=hint)
 
 
 def _connection(place: Place, ca_file: str, timeout: float) -> AbstractConnection:
@@ -153,10 +157,10 @@ async def _greet(connection: AbstractConnection) -> None:
     said = await _exchange(connection, ["HELLO"])
     role = dict(zip(said[::2], said[1::2], strict=True))[b"role"]
     if role in _REPLICAS:
-        raise ReadOnlyError("it is a replica now")
+        raise exceptions.ReadOnlyError("it is a replica now")
 
 
-async def _exchange(connection: AbstractConnection, words: Sequence[Argument]) -> Any:  # noqa: ANN401 - as above
+async def _exchange(connection: AbstractConnection, words: Sequence[Argument]) -> Answer:
     """Return the answer to *words*; broken off, it leaves the connection closed."""
     await connection.send_command(*words)
     return await connection.read_response()
