@@ -166,7 +166,7 @@ def main(arguments: list[str]) -> int:
         closing(Backends(Path(folder))) as backends,
     ):
         place = backends.places(options.stores)(Path(folder))
-        config = load(environ=place | _CHECKPOINTS, flags={"data": folder}).config
+        config = load(environ={**place, **_CHECKPOINTS}, flags={"data": folder}).config
         problems = asyncio.run(Soak(config, events).run())
     for problem in problems[:_SHOWN]:
         print(problem)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -183,7 +184,7 @@ def pushing(server: Server, told: Acknowledged, *, seed: str) -> Iterator[None]:
             except (OSError, http.client.HTTPException, UnavailableError):
                 continue
 
-    with in_threads([lambda number=number: stubborn(number) for number in range(PUSHERS)]):
+    with in_threads([partial(stubborn, number) for number in range(PUSHERS)]):
         try:
             yield
         finally:

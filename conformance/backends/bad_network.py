@@ -76,7 +76,7 @@ class BadNetwork:
                 both.create_task(self._pump(reader, ahead))
                 both.create_task(self._pump(behind, writer))
         except* ConnectionError:
-            return
+            writer.transport.abort()
         finally:
             self._open.discard(ahead)
             ahead.close()
@@ -87,7 +87,8 @@ class BadNetwork:
                 await asyncio.sleep(self.delay)
             sink.write(block)
             await sink.drain()
-        sink.transport.abort() if sink.is_closing() else sink.write_eof()
+        if not sink.is_closing():
+            sink.write_eof()
 
 
 class Controls:

@@ -91,7 +91,7 @@ def test_both_replicas_take_part(outside: Server, pair: tuple[Server, Server], r
     assert tags(outside, repo) == ["1"]
     for replica in pair:
         counted = fetch(replica, "GET", "/metrics").body.decode()
-        assert 'ociappr_requests_total{door="v2"' in counted
+        assert 'ociappr_requests_total{door="oci"' in counted
 
 
 def test_killing_a_replica_loses_nothing_acknowledged(
