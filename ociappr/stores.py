@@ -37,14 +37,13 @@ async def _postgres(url: str, config: Config) -> MetadataStore:
             PostgresMetadata,
         )
 
-    given = config.metadata
     try:
         return await PostgresMetadata.open(
             url,
-            password=given.password.reveal(),
-            ca_file=given.ca_file,
-            connections=given.connections,
-            timeout=given.timeout,
+            password=config.metadata.password.reveal(),
+            ca_file=config.metadata.ca_file,
+            connections=config.metadata.connections,
+            timeout=config.metadata.timeout,
         )
     except ValueError as error:
         raise ConfigError(f"metadata.url: {error}") from None
