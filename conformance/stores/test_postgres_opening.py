@@ -117,6 +117,12 @@ async def test_a_server_that_stands_still(
         await open_postgres(postgres_server.fresh_schema(), seconds=0.5)
 
 
+async def test_a_unix_socket(postgres_server: PostgreSQL, open_postgres: OpenPostgres) -> None:
+    place = {"host": str(postgres_server.daemon.directory), "port": str(postgres_server.port)}
+    query = urlencode(place | {"schema": postgres_server.fresh_name()})
+    await seed(await open_postgres(f"postgres://postgres@/postgres?{query}"), b"a")
+
+
 async def test_several_hosts_are_tried(
     postgres_server: PostgreSQL, open_postgres: OpenPostgres
 ) -> None:
@@ -218,11 +224,11 @@ def over_tls(server: PostgreSQL, *, host: str, **query: str) -> str:
     return url.replace("sslmode=disable", urlencode(query))
 
 
-async def is_encrypted(store: PostgresMetadata) -> bool:
+async def as_the_server_sees(store: PostgresMetadata, column: str) -> object:
+    """Return what PostgreSQL knows of the TLS of one of our connections."""
+    question = f"SELECT {column} FROM pg_stat_ssl WHERE pid = pg_backend_pid()"  # noqa: S608 - ours
     async with store._pool.acquire() as connection:
-        return bool(
-            await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-        )
+        return await connection.fetchval(question)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +252,7 @@ async def test_a_certificate_is_verified(
     url = over_tls(postgres_server, host=host, **query)
     store = await open_postgres(url, ca_file=str(authority) if is_trusted else "")
     await seed(store, b"a")
-    assert await is_encrypted(store)
+    assert await as_the_server_sees(store, "ssl") is True
 
 
 @pytest.mark.parametrize(
@@ -266,6 +272,17 @@ async def test_a_certificate_that_does_not_fit(
     with pytest.raises(StoreUnavailable, match="certificate verify failed") as refusal:
         await open_postgres(url, ca_file=str(authority) if is_trusted else "")
     assert "metadata.ca_file" in refusal.value.hint
+
+
+async def test_a_certificate_of_our_own(
+    postgres_server: PostgreSQL, authority: Path, open_postgres: OpenPostgres
+) -> None:
+    ours = {"sslcert": str(authority.with_name("server.pem"))}
+    ours["sslkey"] = str(authority.with_name("server.key"))
+    url = over_tls(postgres_server, host="localhost", sslmode="verify-full", **ours)
+    with reloaded(postgres_server, ssl_ca_file=str(authority)):
+        store = await open_postgres(url, ca_file=str(authority))
+        assert await as_the_server_sees(store, "client_dn") == "/CN=localhost"
 
 
 async def test_a_server_without_tls_is_refused(

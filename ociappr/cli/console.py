@@ -122,7 +122,12 @@ def settings_options(command: C) -> C:
             "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="YAML file."
         ),
         click.option("--data", metavar="DIR", help="Directory of the default stores."),
-        click.option("--metadata", "metadata__url", metavar="URL", help="sqlite:///PATH"),
+        click.option(
+            "--metadata",
+            "metadata__url",
+            metavar="URL",
+            help="sqlite:///PATH or postgresql://USER@HOST/DATABASE",
+        ),
         click.option("--storage", "storage__url", metavar="URL", help="file:///PATH"),
         click.option(
             "-v",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-_OPTIONS = ("schema", "sslmode", "sslcert", "sslkey", "host")
+_OPTIONS = ("schema", "sslmode", "sslcert", "sslkey", "host", "port")
 _Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 _MODES: tuple[_Mode, ...] = get_args(_Mode)
 _UNVERIFIED = _MODES[:3]
@@ -30,6 +30,8 @@ class Address:
     def parse(cls, url: str, *, ca_file: str) -> Address:
         """Return what *url* says; raise `ValueError` for what cannot be."""
         parts = urlsplit(url)
+        if parts.fragment or parts.netloc.count("@") > 1 or "@" in parts.path + parts.query:
+            raise ValueError("write @ / ? # in a name or password as %40 %2F %3F %23")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := options.keys() - set(_OPTIONS):
             raise ValueError(f"?{min(unknown)}= is none of {', '.join(_OPTIONS)}")

@@ -65,6 +65,13 @@ def test_an_authority_that_is_not_there(tmp_path: Path) -> None:
         Address.parse(HERE, ca_file=str(tmp_path / "absent.pem"))
 
 
+@pytest.mark.parametrize("password", ["a@hidden", "a/hidden", "a?hidden", "a#hidden"])
+def test_a_password_that_was_not_encoded(password: str) -> None:
+    with pytest.raises(ValueError, match="%40 %2F %3F %23") as error:
+        Address.parse(HERE.replace("hidden", password), ca_file="")
+    assert "hidden" not in str(error.value)
+
+
 @pytest.mark.parametrize("url", [f"{HERE}?schema=A", HERE.replace("5432", "port")])
 async def test_a_bad_url_is_an_error_of_configuration(url: str) -> None:
     with pytest.raises(ConfigError, match=r"metadata\.url: "):
