@@ -53,6 +53,9 @@ def settings(config: Config) -> Settings:
         grace=config.collector.grace,
         session_age=config.collector.sessions,
         journal_age=config.collector.journal,
+        retention=config.retention,
+        immutable=config.immutable,
+        rate=config.collector.rate,
     )
 
 

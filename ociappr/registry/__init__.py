@@ -11,6 +11,7 @@ from ociappr.registry.blobs import Blobs
 from ociappr.registry.channels import Channels
 from ociappr.registry.collector import Collector
 from ociappr.registry.fsck import Fsck
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.manifests import Manifests
 from ociappr.registry.packages import Packages
 from ociappr.registry.publishing import Publishing
@@ -43,7 +44,8 @@ class Registry:
         sessions = Sessions(metadata, secret, age=settings.session_age, now=now)
         self.blobs = Blobs(metadata, store, now=now)
         self.uploads = Uploads(metadata, store, sessions, settings, now=now)
-        self.tags = Tags(metadata, now=now)
+        immutability = Immutability(settings.immutable)
+        self.tags = Tags(metadata, immutability, now=now)
         self.manifests = Manifests(metadata, self.uploads, self.blobs, self.tags, settings, now=now)
         self.referrers = Referrers(metadata, self.manifests)
         self.packages = Packages(metadata, self.blobs, self.tags, self.manifests)
@@ -51,10 +53,11 @@ class Registry:
             self.uploads,
             self.manifests,
             self.packages,
+            immutability,
             manifest_limit=settings.manifest_limit,
             now=now,
         )
-        self.channels = Channels(metadata, self.tags, self.packages, now=now)
+        self.channels = Channels(metadata, self.tags, self.packages, immutability, now=now)
         self.collector = Collector(metadata, store, sessions, settings, now=now)
         self.fsck = Fsck(metadata, self.blobs)
 

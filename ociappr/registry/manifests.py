@@ -27,6 +27,7 @@ from ociappr.package import HELM, PackageManifest
 from ociappr.registry import derived, keys, naming
 from ociappr.registry.blobs import Blob, Blobs
 from ociappr.registry.cache import ManifestCache
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.naming import Staged
 from ociappr.registry.records import (
     BlobRecord,
@@ -92,6 +93,7 @@ class Manifests:
         self._blobs = blobs
         self._tags = tags
         self._settings = settings
+        self._immutability = Immutability(settings.immutable)
         self._now = now
         self._cache = ManifestCache(settings.cache_bytes)
 
@@ -198,8 +200,12 @@ class Manifests:
         return record
 
     async def delete(self, repository: RepositoryName, digest: Digest) -> None:
-        """Take a manifest out of *repository* and all its tags with it; raise `ManifestUnknown`."""
+        """Take a manifest out of *repository* and all its tags with it.
+
+        Raises `ManifestUnknown`, and `TagImmutable` if a rule that is configured keeps a tag of it.
+        """
         await self.record(repository, digest)
+        await self._refuse(repository, digest)
         while True:
             txn = Transaction(self._metadata)
             value = await txn.get(keys.manifest(repository, digest))  # before looking for tags
@@ -277,6 +283,13 @@ class Manifests:
             hint = "push it first"
             raise ManifestBlobUnknown(message, detail={"digest": str(child.digest)}, hint=hint)
 
+    async def _refuse(self, repository: RepositoryName, digest: Digest) -> None:
+        """Raise `TagImmutable` before the first tag is deleted, unless all may be."""
+        for name in await self._tags.of_manifest(repository, digest):
+            record = await self._tags.read(repository, Tag(name))
+            if record is not None and record.digest == str(digest):
+                self._immutability.refuse(repository, Tag(name), record)
+
     async def _delete_tags(self, repository: RepositoryName, digest: Digest) -> None:
         """Delete the tags that point here; a hint whose tag moved on is dropped, checked."""
         now = stamp(self._now())
@@ -289,6 +302,7 @@ class Manifests:
                 value = await txn.get(keys.tag(repository, tag))
                 record = decode(TagRecord, value) if value is not None else None
                 if record is not None and record.digest == str(digest):
+                    self._immutability.refuse(repository, tag, record)
                     remove(txn, repository, tag, record, now=now)
                 else:
                     txn.delete(hint_key)

@@ -21,6 +21,7 @@ from ociappr.names import PackageName, RepositoryName
 from ociappr.registry import keys, naming
 from ociappr.registry.channels import leave_channels
 from ociappr.registry.contents import package_unknown
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.manifests import Manifests
 from ociappr.registry.naming import Staged
 from ociappr.registry.packages import Packages
@@ -52,6 +53,7 @@ class Publishing:
         uploads: Uploads,
         manifests: Manifests,
         packages: Packages,
+        immutability: Immutability,
         *,
         manifest_limit: int,
         now: Callable[[], datetime],
@@ -59,6 +61,7 @@ class Publishing:
         self._uploads = uploads
         self._manifests = manifests
         self._packages = packages
+        self._immutability = immutability
         self._manifest_limit = manifest_limit
         self._now = now
 
@@ -75,7 +78,8 @@ class Publishing:
 
         Raises `ReleaseExists` when the release has this format, or the tag holds anything but
         packages; with *force* that loses its name instead, and stays by digest. Raises
-        `ManifestTooLarge` when *metadata* is.
+        `ManifestTooLarge` when *metadata* is, `TagImmutable` when a rule that is configured keeps
+        the release as it is, force or not.
         """
         repository, now = package.repository, stamp(self._now())
         self._limit(len(metadata or ""))
@@ -106,7 +110,7 @@ class Publishing:
         """Take *format_* out of the release that *text* spells; its manifest stays by digest.
 
         The last format takes the release with it, and the release leaves its channels, which go on
-        naming it as their current one. Raises `PackageUnknown`.
+        naming it as their current one. Raises `PackageUnknown`, `TagImmutable`.
         """
         repository, now = package.repository, stamp(self._now())
         try:
@@ -120,6 +124,7 @@ class Publishing:
             stay = _without(entries, format_)
             if old is None or len(stay) == len(entries):
                 raise package_unknown(package)
+            self._immutability.refuse(repository, release.tag, old)
             if stay:
                 await self._point(txn, package, release, stay, published=old.published, now=now)
                 return
@@ -186,6 +191,9 @@ class Publishing:
             target = index.descriptor
         else:
             await _hold(txn, repository, target)
+        old = await _read(txn, repository, release)
+        if old is not None:
+            self._immutability.refuse(repository, release.tag, old, digest=str(target.digest))
         record = TagRecord(
             kind=TagKind.RELEASE,
             updated=now,
