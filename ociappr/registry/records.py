@@ -90,7 +90,10 @@ class FormatRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ManifestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest in a repository; *formats* of an index are those of its entries."""
+    """A manifest in a repository; *formats* of an index are those of its entries.
+
+    *untagged* is since when retention knows that nothing names it; whoever names it clears that.
+    """
 
     media_type: str
     size: int
@@ -98,6 +101,7 @@ class ManifestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     artifact_type: str = ""
     subject: str = ""
     formats: tuple[FormatRecord, ...] = ()
+    untagged: str = ""
 
 
 class TagKind(Enum):
