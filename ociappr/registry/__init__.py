@@ -12,12 +12,16 @@ from ociappr.registry.channels import Channels
 from ociappr.registry.collector import Collector
 from ociappr.registry.fsck import Fsck
 from ociappr.registry.immutability import Immutability
+from ociappr.registry.leases import Leases
 from ociappr.registry.manifests import Manifests
 from ociappr.registry.packages import Packages
 from ociappr.registry.publishing import Publishing
+from ociappr.registry.pulls import Pulls
 from ociappr.registry.referrers import Referrers
+from ociappr.registry.retiring import Retention
 from ociappr.registry.sessions import Sessions, shared_secret
 from ociappr.registry.settings import Settings, Sparse
+from ociappr.registry.steps import Pace
 from ociappr.registry.tags import Tags
 from ociappr.registry.uploads import Uploads
 
@@ -58,7 +62,11 @@ class Registry:
             now=now,
         )
         self.channels = Channels(metadata, self.tags, self.packages, immutability, now=now)
-        self.collector = Collector(metadata, store, sessions, settings, now=now)
+        self.pulls = Pulls(metadata, now=now)
+        self.leases = Leases(metadata, now=now)
+        pace = Pace(settings.rate)
+        self.retention = Retention(metadata, self.manifests, self.pulls, settings, pace, now=now)
+        self.collector = Collector(metadata, store, sessions, settings, pace, now=now)
         self.fsck = Fsck(metadata, self.blobs)
 
     @classmethod

@@ -21,7 +21,15 @@ from ociappr.errors import (
     TooLarge,
 )
 from ociappr.manifest import Manifest
-from ociappr.metadata import Conflict, MetadataStore, Transaction, scan_all, transact
+from ociappr.metadata import (
+    Conflict,
+    Delete,
+    MetadataStore,
+    Transaction,
+    Write,
+    scan_all,
+    transact,
+)
 from ociappr.names import Reference, RepositoryName, Tag
 from ociappr.package import HELM, PackageManifest
 from ociappr.registry import derived, keys, naming
@@ -38,6 +46,7 @@ from ociappr.registry.records import (
     TagRecord,
     decode,
     encode,
+    named,
     stamp,
 )
 from ociappr.registry.settings import Settings, Sparse
@@ -217,6 +226,25 @@ class Manifests:
             except Conflict:
                 continue  # a tag was put meanwhile: it wrote the record again
 
+    async def removal(
+        self, repository: RepositoryName, digest: Digest, record: ManifestRecord
+    ) -> list[Write]:
+        """Return the writes that take a manifest out of *repository*, with all it brought.
+
+        Who commits them promises that its *record* is unchanged. Raises `ManifestUnknown` when its
+        bytes are gone.
+        """
+        raw = self._cache.get(digest) or await self._load(digest)
+        manifest = Manifest.parse(raw, record.media_type, digest=digest)
+        deleted = [
+            keys.manifest(repository, digest),
+            keys.pulled(repository, digest),
+            *derived.of_manifest(repository, manifest),
+        ]
+        event = Event("delete-manifest", str(repository), str(digest))
+        journaled = naming.journaled(event, now=stamp(self._now()))
+        return [*map(Delete, deleted), journaled]
+
     async def verify_content(self, repository: RepositoryName, manifest: Manifest) -> None:
         """Raise `ManifestInvalid` unless the content digest that a package claims is true."""
         package = PackageManifest.of(manifest)
@@ -268,8 +296,9 @@ class Manifests:
                 naming.revive(txn, child.digest, record, now=now)
             member_key = member_keys.get(child.digest, b"")
             if member_key in found:
-                txn.put(member_key, (await txn.get(member_key)) or b"")
-                entries.append(decode(ManifestRecord, found[member_key]))
+                value = (await txn.get(member_key)) or found[member_key]
+                txn.put(member_key, named(value))
+                entries.append(decode(ManifestRecord, value))
             elif not _is_linked(record, found.get(link_keys[child.digest])):
                 self._tolerate(repository, manifest, child)
         return tuple(entries)
@@ -313,12 +342,7 @@ class Manifests:
         self, txn: Transaction, repository: RepositoryName, digest: Digest, record: ManifestRecord
     ) -> None:
         """Commit that the manifest is no member; raise `Conflict` if *txn* read another record."""
-        manifest = Manifest.parse(await self.raw(digest), record.media_type, digest=digest)
-        txn.delete(keys.manifest(repository, digest))
-        for derived_key in derived.of_manifest(repository, manifest):
-            txn.delete(derived_key)
-        event = Event("delete-manifest", str(repository), str(digest))
-        naming.journal(txn, event, now=stamp(self._now()))
+        txn.write(await self.removal(repository, digest, record))
         await txn.commit()
 
     async def _load(self, digest: Digest) -> bytes:

@@ -32,6 +32,7 @@ from ociappr.registry.records import (
     TagKind,
     TagRecord,
     decode,
+    named,
     stamp,
 )
 from ociappr.registry.submissions import Submission
@@ -236,7 +237,9 @@ async def _entries(
 async def _hold(txn: Transaction, repository: RepositoryName, manifest: Descriptor) -> None:
     """Write a manifest's membership again: a tag must not outlive it (an index holds its own)."""
     key = keys.manifest(repository, manifest.digest)
-    txn.put(key, (await txn.get(key)) or b"")
+    value = await txn.get(key)
+    if value is not None:
+        txn.put(key, named(value))
 
 
 def _without(entries: Entries, format_: str) -> Entries:

@@ -168,6 +168,14 @@ def decode(kind: type[R], value: bytes) -> R:
     return msgspec.json.decode(value, type=kind)
 
 
+def named(manifest: bytes) -> bytes:
+    """Return a stored manifest record once something names it: its time without a name is over."""
+    record = decode(ManifestRecord, manifest)
+    if not record.untagged:
+        return manifest
+    return encode(msgspec.structs.replace(record, untagged=""))
+
+
 def stamp(moment: datetime) -> str:
     """Return *moment* as records write it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -14,7 +14,15 @@ from typing import Generic, TypeVar
 
 from ociappr.digest import Digest
 from ociappr.errors import ManifestUnknown, NameUnknown
-from ociappr.metadata import MetadataStore, Transaction, prefix_end, scan_all, transact
+from ociappr.metadata import (
+    Delete,
+    MetadataStore,
+    Transaction,
+    Write,
+    prefix_end,
+    scan_all,
+    transact,
+)
 from ociappr.names import PackageName, RepositoryName, Tag
 from ociappr.registry import keys, naming
 from ociappr.registry.immutability import Immutability
@@ -218,12 +226,17 @@ def write(txn: Transaction, repository: RepositoryName, tag: Tag, record: TagRec
 def remove(
     txn: Transaction, repository: RepositoryName, tag: Tag, record: TagRecord, *, now: str
 ) -> None:
-    """Delete a tag whose *record* this commit checks, and its hint."""
-    txn.delete(keys.tag(repository, tag))
+    """Delete a tag whose *record* this commit checks, and what goes with it."""
+    txn.write(removal(repository, tag, record, now=now))
+
+
+def removal(repository: RepositoryName, tag: Tag, record: TagRecord, *, now: str) -> list[Write]:
+    """Return the writes that delete a tag, its hint and its last pull."""
+    writes: list[Write] = [Delete(keys.tag(repository, tag)), Delete(keys.pulled(repository, tag))]
     if record.digest:
-        txn.delete(keys.hint(repository, Digest.parse(record.digest), tag))
+        writes.append(Delete(keys.hint(repository, Digest.parse(record.digest), tag)))
     event = Event("delete-tag", str(repository), record.digest, str(tag))
-    naming.journal(txn, event, now=now)
+    return [*writes, naming.journaled(event, now=now)]
 
 
 def moved(channel: TagRecord, release: str, *, now: str) -> TagRecord:
