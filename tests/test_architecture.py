@@ -63,7 +63,7 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
     ),
     **{
         name: (
-            VALUES | PORTS | FACES | ROOTS | {"registry", "http"},
+            VALUES | PORTS | FACES | ROOTS | {"registry", "calls", "http"},
             {"aiohttp", "click", "msgspec", "prometheus_client", "rich", "yaml"},
             "roots put the parts together; only here a driver is named",
         )

@@ -80,7 +80,7 @@ def plain(value: object) -> object:
     if isinstance(value, tuple):
         from ociappr.config import written  # noqa: PLC0415 - start-up time
 
-        return json.dumps([written(rule) for rule in value]) if value else ""
+        return json.dumps([written(rule) for rule in value])
     own = isinstance(value, timedelta) or type(value) not in (int, str, bool)
     return str(value) if own else value
 

@@ -11,6 +11,7 @@ from ociappr.registry.blobs import Blobs
 from ociappr.registry.channels import Channels
 from ociappr.registry.collector import Collector
 from ociappr.registry.fsck import Fsck
+from ociappr.registry.holdings import Holdings
 from ociappr.registry.immutability import Immutability
 from ociappr.registry.leases import Leases
 from ociappr.registry.manifests import Manifests
@@ -67,6 +68,7 @@ class Registry:
         pace = Pace(settings.rate)
         self.retention = Retention(metadata, self.manifests, self.pulls, settings, pace, now=now)
         self.collector = Collector(metadata, store, sessions, settings, pace, now=now)
+        self.holdings = Holdings(metadata, self.tags, self.retention, settings, now=now)
         self.fsck = Fsck(metadata, self.blobs)
 
     @classmethod

@@ -10,7 +10,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 
 from ociappr.digest import Digest
@@ -80,6 +80,11 @@ def decide(state: State, rules: Sequence[RetentionRule], now: datetime) -> list[
     A manifest whose tag goes now counts as tagged still.
     """
     return [*_Tags(state, rules, now).decide(), *_Manifests(state, rules, now).decide()]
+
+
+def unnamed(state: State) -> set[Digest]:
+    """Return the manifests that no tag reaches, neither by indexes nor as a subject of others."""
+    return _Manifests(state, (), datetime.max.replace(tzinfo=UTC)).unnamed()
 
 
 # -- tags ----------------------------------------------------------------------------------------
@@ -222,6 +227,11 @@ class _Manifests:
             since = "" if digest in named else self._since(self._state.manifests[digest])
             yield Decision(digest, kept=True, reason=reason, untagged=since)
         yield from self._dead()
+
+    def unnamed(self) -> set[Digest]:
+        """Return what no tag reaches."""
+        self._spread(self._tagged())
+        return self._state.manifests.keys() - self._kept.keys()
 
     def _tagged(self) -> dict[Digest, str]:
         """Return what lives by itself: by a tag, or by a manifest that came after the reading."""
