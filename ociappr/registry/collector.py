@@ -53,6 +53,7 @@ from ociappr.registry.steps import Pace, Step, Steps
 
 _SWEEP_PAGE = 500
 _TRIM = 500
+_TOGETHER = 50
 _INLINE_BIN_PARTS = 3
 _OWN = RepositoryName("collector")
 """Whom the sessions of promotions belong to; no client can begin one, for want of the secret."""
@@ -224,14 +225,21 @@ class Collector:
     # -- bytes -----------------------------------------------------------------------------------
 
     async def _empty_bin(self, steps: Steps) -> None:
-        """Unlink what rested in the bin; its entry goes last, when bytes and links are gone."""
+        """Unlink what rested in the bin, some entries at a time."""
+        due: list[tuple[BinRecord, Entry, Step]] = []
         async for entry in scan_all(self._metadata, keys.kind("x")):
-            step = self._bin_step(entry)
-            if step is None:
-                continue
-            record = decode(BinRecord, entry.value)
-            if record.birth:
-                await self._delete_void_links(Digest.parse(record.digest), record.birth)
+            if (step := self._bin_step(entry)) is not None:
+                due.append((decode(BinRecord, entry.value), entry, step))
+            if len(due) == _TOGETHER:
+                await self._unlink(steps, due)
+                due = []
+        await self._unlink(steps, due)
+
+    async def _unlink(self, steps: Steps, due: Sequence[tuple[BinRecord, Entry, Step]]) -> None:
+        """Delete void links, then bytes; the entries of the bin go last."""
+        births = {(Digest.parse(record.digest), record.birth) for record, _, _ in due}
+        await self._delete_void_links({one for one in births if one[1]})
+        for _, entry, step in due:
             parts = keys.parts(entry.key)
             if len(parts) < _INLINE_BIN_PARTS:
                 await self._store.delete(Locator(parts[1]))
@@ -245,18 +253,19 @@ class Collector:
         reason = f"in the bin since {record.since[:16]}"
         return _step("unlinked", record.digest, reason, entry, deletes=[entry.key])
 
-    async def _delete_void_links(self, digest: Digest, birth: str) -> None:
-        """Delete the links of a birth that is gone, each checked, until a scan finds none."""
+    async def _delete_void_links(self, births: set[tuple[Digest, str]]) -> None:
+        """Delete the links of births that are gone, each checked, until a scan finds none."""
         steps = Steps(self._metadata, self._pace, count=lambda _: None)
-        found = True
-        while found:
-            found = False
-            async for entry in scan_all(self._metadata, keys.links(digest)):
-                if entry.value.decode() == birth:
-                    found = True
-                    reason = "its blob was forgotten"
-                    await steps.take(_step("link", digest, reason, entry, deletes=[entry.key]))
+        while births:
+            found: set[tuple[Digest, str]] = set()
+            for digest, birth in births:
+                async for entry in scan_all(self._metadata, keys.links(digest)):
+                    if entry.value.decode() == birth:
+                        found.add((digest, birth))
+                        reason = "its blob was forgotten"
+                        await steps.take(_step("link", digest, reason, entry, deletes=[entry.key]))
             await steps.flush()
+            births = found
 
     async def _sweep(self, done: Collected) -> None:
         """Remove the objects that nobody owns, whatever their age."""

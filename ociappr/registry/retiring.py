@@ -8,6 +8,7 @@ nothing that got a name meanwhile: it fails, and the next round decides again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ from ociappr.registry.settings import Settings
 from ociappr.registry.steps import Pace, Step, Steps
 from ociappr.registry.tags import removal
 
+_PAGE = 250  # what is decoded at a time while others wait
 _HINTS = 100
 """How many stale hints go with their manifest; a commit holds so many, and others do no harm."""
 
@@ -90,21 +92,24 @@ class Retention:
         """Return what becomes of each tag and manifest of *repository*, and why."""
         return decide(await self.read(repository), self._rules, self._now())
 
-    async def read(self, repository: RepositoryName) -> State:
-        """Return what decisions about *repository* are made of."""
+    async def read(self, repository: RepositoryName, *, with_parents: bool = True) -> State:
+        """Return what decisions about *repository* are made of.
+
+        Who names manifests that have no tag takes a read for each, and matters only to them.
+        """
         members = {
             digest: Member(digest, entry.version, decode(ManifestRecord, entry.value))
-            async for entry in scan_all(self._metadata, keys.manifests(repository))
+            async for entry in scan_all(self._metadata, keys.manifests(repository), page=_PAGE)
             for digest in (Digest.parse(keys.parts(entry.key)[2]),)
         }
         tags = [
             self._stored(repository, Tag(keys.parts(entry.key)[2]), entry.version, record)
-            async for entry in scan_all(self._metadata, keys.tags(repository))
+            async for entry in scan_all(self._metadata, keys.tags(repository), page=_PAGE)
             for record in (decode(TagRecord, entry.value),)
         ]
-        named = {stored.record.digest for stored in tags}
-        for digest, member in members.items():
-            if str(digest) not in named:
+        named = {Digest.parse(one.record.digest) for one in tags if one.record.digest}
+        for digest, member in members.items() if with_parents else ():
+            if digest not in named:
                 parents = await self.parents(repository, digest)
                 members[digest] = Member(digest, member.version, member.record, parents)
         pulled = await self._pulls.of(repository)
@@ -134,11 +139,15 @@ class Retention:
             if any(rule.is_about(repository) for rule in self._rules):
                 yield repository
 
+    def _removes_untagged(self, repository: RepositoryName) -> bool:
+        rules = (rule for rule in self._rules if rule.delete_untagged_after is not None)
+        return any(rule.is_about(repository) for rule in rules)
+
     # -- acting ----------------------------------------------------------------------------------
 
     async def _retire(self, repository: RepositoryName, done: Retained) -> None:
-        state = await self.read(repository)
-        decisions = decide(state, self._rules, self._now())
+        state = await self.read(repository, with_parents=self._removes_untagged(repository))
+        decisions = await asyncio.to_thread(decide, state, self._rules, self._now())
         steps = Steps(self._metadata, self._pace, count=done.add)
         tags = {stored.tag: stored for stored in state.tags}
         pending: set[Digest] = set()

@@ -53,7 +53,6 @@ class Pace:
     async def keep(self, items: int) -> None:
         """Return when *items* more may go."""
         if not self._rate or not items:
-            await asyncio.sleep(0)  # who waits for this loop comes first
             return
         now = self._clock()
         begin = max(self._free, now)
@@ -83,6 +82,7 @@ class Steps:
         self._waiting.append(step)
         if len(self._waiting) == _TOGETHER:
             await self.flush()
+        await asyncio.sleep(0)  # who waits for this loop comes first
 
     async def flush(self) -> None:
         """Commit what waits."""
