@@ -30,6 +30,7 @@ from ociappr.registry.steps import Pace, Step, Steps
 from ociappr.registry.tags import removal
 
 _PAGE = 250  # what is decoded at a time while others wait
+_PROMISES = 500
 _HINTS = 100
 """How many stale hints go with their manifest; a commit holds so many, and others do no harm."""
 
@@ -181,7 +182,13 @@ class Retention:
     async def _remove(
         self, steps: Steps, repository: RepositoryName, member: Member, decision: Decision
     ) -> None:
-        """Delete a manifest, unless it, or what it relied on, got a name meanwhile."""
+        """Delete a manifest, unless it, or what it relied on, got a name meanwhile.
+
+        What relies on more than a commit can promise waits for the next round: by then they are
+        gone, and it relies on none.
+        """
+        if len(decision.after) > _PROMISES:
+            return
         try:
             writes = await self._manifests.removal(repository, member.digest, member.record)
         except ManifestUnknown:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ociappr.metadata import Check, Conflict, MetadataStore, Put, Write, commit
 
 _TOGETHER = 50
-_MOST_WRITES = 400
+_MOST_OPERATIONS = 400
 _MOST_BYTES = 256 * 1024
 
 
@@ -76,8 +76,9 @@ class Steps:
     async def take(self, step: Step) -> None:
         """Commit *step*, now or with others."""
         waiting = [*self._waiting, step]
-        writes, size = sum(len(one.writes) for one in waiting), sum(one.size for one in waiting)
-        if self._waiting and (writes > _MOST_WRITES or size > _MOST_BYTES):
+        operations = sum(max(len(one.writes), len(one.checks)) for one in waiting)
+        size = sum(one.size for one in waiting)
+        if self._waiting and (operations > _MOST_OPERATIONS or size > _MOST_BYTES):
             await self.flush()
         self._waiting.append(step)
         if len(self._waiting) == _TOGETHER:

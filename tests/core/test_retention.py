@@ -312,6 +312,23 @@ async def test_two_rounds_at_once_do_no_harm(
     assert await world.faults() == []
 
 
+async def test_what_relies_on_more_than_fits_waits_a_round(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ociappr.registry.retiring._PROMISES", 2)
+    child, other = await push(registry, "child"), await push(registry, "other")
+    for number in range(3):
+        raw = index(named("child"), *([named("other")] if number else []))
+        await push_index(registry, raw[:-1] + b" " * number + raw[-1:])
+    assert len(await manifests(world)) == 5
+    assert (await retain(world, AT_ONCE)).manifests == 4
+    assert await manifests(world) == {child}
+    assert (await retain(world, AT_ONCE)).manifests == 1
+    assert other not in await manifests(world)
+    await world.settle()
+    assert await world.faults() == []
+
+
 async def test_many_go_in_few_commits(
     world: World, stage: World, registry: Registry, scenes: Scenes
 ) -> None:
