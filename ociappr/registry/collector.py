@@ -72,9 +72,9 @@ class Collected:
     journal: int = 0
     freed: int = 0
 
-    def add(self, what: str, number: int = 1) -> None:
-        """Count *number* more of *what*."""
-        setattr(self, what, getattr(self, what) + number)
+    def add(self, what: str) -> None:
+        """Count one more of *what*."""
+        setattr(self, what, getattr(self, what) + 1)
 
 
 class Collector:

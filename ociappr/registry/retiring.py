@@ -48,9 +48,9 @@ class Retained:
     noted: int = 0
     contested: int = 0
 
-    def add(self, what: str, number: int = 1) -> None:
-        """Count *number* more of *what*."""
-        setattr(self, what, getattr(self, what) + number)
+    def add(self, what: str) -> None:
+        """Count one more of *what*."""
+        setattr(self, what, getattr(self, what) + 1)
 
 
 class Retention:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import sqlite3
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from ociappr import __version__
 from ociappr.blobstore.filesystem import FilesystemBlobs
 from ociappr.blobstore.memory import MemoryBlobs
+from ociappr.cli import gc
 from ociappr.cli.main import cli, main
 from ociappr.config import fields
 from ociappr.descriptor import EMPTY_BYTES
@@ -287,3 +289,27 @@ def test_fsck_finds_what_is_damaged(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == 1
     what = "the bytes of a blob are damaged"
     assert json.loads(result.stdout) == [{"what": what, "about": str(Digest.of(content))}]
+
+
+class Terminal(io.StringIO):
+    """Standard error of somebody who looks at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = asyncio.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self.written.set()
+
+
+async def test_gc_tells_on_a_terminal_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(gc, "_TELL_EVERY", 0.001)
+    async with gc._progress(lambda: {"tags": 3, "manifests": 0, "condemned": 5}):
+        await terminal.written.wait()
+    told = terminal.getvalue().splitlines()
+    assert set(told) == {"ociappr: so far: tags 3, condemned 5"}
