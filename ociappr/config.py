@@ -6,6 +6,7 @@ Sizes are written ``64MiB``, durations ``15m``. Nothing else in the project read
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ from difflib import get_close_matches
 from enum import EnumType
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args, get_origin
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from ociappr.forwarded import TrustedProxies
+from ociappr.registry.patterns import RepositoryPattern, TagPattern, VersionRange
+from ociappr.registry.rules import ImmutableRule, RetentionRule
 from ociappr.registry.settings import Sparse
 
 _PREFIX = "OCIAPPR_"
@@ -128,6 +131,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 S = TypeVar("S", bound=Section)
+T = TypeVar("T")
 
 
 class ServerSection(Section, frozen=True):
@@ -200,6 +204,7 @@ class CollectorSection(Section, frozen=True):
     grace: Duration = Duration(hours=24)
     sessions: Duration = Duration(days=7)
     journal: Duration = Duration(days=30)
+    rate: int = 0
 
 
 class LimitsSection(Section, frozen=True):
@@ -230,6 +235,8 @@ class Config(Section, frozen=True):
     collector: CollectorSection = CollectorSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
+    retention: tuple[RetentionRule, ...] = ()
+    immutable: tuple[ImmutableRule, ...] = ()
 
     @property
     def storage_url(self) -> str:
@@ -321,7 +328,7 @@ def shown(url: str) -> str:
     return url.replace(place, f"{name}:***@{host}", 1) if at and colon else url
 
 
-def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, object]:
+def fields(section: type[msgspec.Struct] = Config, prefix: str = "") -> dict[str, object]:
     """Return every key, as ``section.name``, with its type."""
     found: dict[str, object] = {}
     for one in msgspec.structs.fields(section):
@@ -393,6 +400,7 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
     (lambda c: c.appr.decodes < 1, "appr.decodes", "is 1 at least"),
     (lambda c: not c.collector.interval, "collector.interval", "is more than nothing"),
     (lambda c: not c.collector.sessions, "collector.sessions", "is more than nothing"),
+    (lambda c: c.collector.rate < 0, "collector.rate", "is 0, for as fast as can be, or more"),
     (lambda c: c.limits.uploads < 1, "limits.uploads", "is 1 at least"),
     (lambda c: c.metadata.connections < 1, "metadata.connections", "is 1 at least"),
     (lambda c: not c.metadata.timeout, "metadata.timeout", "is more than nothing"),
@@ -445,9 +453,13 @@ def _read_secret(key: str, raw: object, origin: str) -> Secret:
 
 
 def _convert(key: str, raw: object, kind: object, origin: str, *, strict: bool) -> object:
+    if get_origin(kind) is tuple:
+        return _read_list(key, raw, get_args(kind)[0], origin)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _read_rule(key, raw, kind, origin)
     try:
-        if kind in (Size, Duration, Secret):
-            return kind.parse(raw)
+        if (parse := _PARSERS.get(kind)) is not None:
+            return parse(raw)
         return msgspec.convert(raw, type=kind, strict=strict)
     except msgspec.ValidationError:
         choices = kind if isinstance(kind, EnumType) else get_args(kind)
@@ -457,11 +469,81 @@ def _convert(key: str, raw: object, kind: object, origin: str, *, strict: bool) 
         raise ConfigError(f"{key}: {error} (from {origin})") from None
 
 
+def _pattern(kind: Callable[[str], T]) -> Callable[[object], T]:
+    def parse(raw: object) -> T:
+        if not isinstance(raw, str):
+            raise ValueError(f"{raw!r} is not a text")  # noqa: TRY004 - as the others do
+        return kind(raw)
+
+    return parse
+
+
+_PARSERS: Mapping[object, Callable[[object], object]] = {
+    Size: Size.parse,
+    Duration: Duration.parse,
+    timedelta: Duration.parse,
+    Secret: Secret.parse,
+    **{kind: _pattern(kind) for kind in (RepositoryPattern, TagPattern, VersionRange)},
+}
 _KINDS: Mapping[object, str] = {
     int: "a whole number",
     bool: "true or false",
     str: "a text",
 }
+
+
+# -- lists of rules ------------------------------------------------------------------------------
+
+
+def _read_list(key: str, raw: object, kind: object, origin: str) -> tuple[object, ...]:
+    """Return a list, each of its items converted; a text is JSON, as the environment has it."""
+    items = raw
+    if isinstance(raw, str):
+        try:
+            items = json.loads(raw)
+        except ValueError:
+            raise ConfigError(f"{key}: {raw!r} is no list (from {origin})") from None
+    if not isinstance(items, list):
+        raise ConfigError(f"{key}: {items!r} is no list (from {origin})")
+    return tuple(
+        _convert(f"{key}[{number}]", item, kind, origin, strict=True)
+        for number, item in enumerate(items)
+    )
+
+
+def _read_rule(key: str, raw: object, kind: type[msgspec.Struct], origin: str) -> msgspec.Struct:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{key}: {raw!r} is no mapping (from {origin})")
+    known = fields(kind)
+    arguments: dict[str, object] = {}
+    for name, value in raw.items():
+        place = f"{key}.{name}"
+        if name not in known:
+            every = {f"{key}.{one}": one for one in known}
+            raise ConfigError(f"{_unknown(place, every, str)} (from {origin})")
+        arguments[name] = _convert(place, value, known[name], origin, strict=True)
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error} (from {origin})") from None
+
+
+def written(rule: msgspec.Struct) -> dict[str, object]:
+    """Return what *rule* says, as it is written in a file; what it leaves open is left out."""
+    said: dict[str, object] = {}
+    for one in msgspec.structs.fields(rule):
+        value = getattr(rule, one.name)
+        if value == one.default:
+            continue
+        if isinstance(value, tuple):
+            said[one.name] = [str(item) for item in value]
+        else:
+            said[one.name] = value if isinstance(value, int) else _text(value)
+    return said
+
+
+def _text(value: object) -> str:
+    return str(getattr(value, "value", value))
 
 
 def _unknown(key: str, known: Mapping[str, object], written: Callable[[str], str]) -> str:
@@ -498,6 +580,9 @@ def _refuse_duplicates(node: object, path: Path, prefix: str = "") -> None:
     """Raise `ConfigError` for a key that stands twice, of which YAML readers keep the last."""
     import yaml  # noqa: PLC0415 - as above
 
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _refuse_duplicates(item, path, f"{prefix.removesuffix('.')}[{number}].")
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()

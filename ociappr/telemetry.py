@@ -129,6 +129,7 @@ class Metrics:
         self._worker = str(worker)
         self._rows: dict[tuple[str, str, int], _Row] = {}
         self._collected: dict[str, int] = {}
+        self._retained: dict[str, int] = {}
         self._unwritten = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -150,8 +151,11 @@ class Metrics:
 
     def collected(self, figures: Mapping[str, int]) -> None:
         """Add the figures of a run of the collector."""
-        for what, number in {"runs": 1, **figures}.items():
-            self._collected[what] = self._collected.get(what, 0) + number
+        _add(self._collected, {"runs": 1, **figures})
+
+    def retained(self, figures: Mapping[str, int]) -> None:
+        """Add the figures of a run of retention."""
+        _add(self._retained, {"runs": 1, **figures})
 
     def unwritten(self, lines: int) -> None:
         """Count lines of the access log that could not be written."""
@@ -179,17 +183,24 @@ class Metrics:
             received.add_metric(values, row.received)
             sent.add_metric(values, row.sent)
         yield from (requests, seconds, received, sent)
-        collected = CounterMetricFamily(
-            "ociappr_collector", "What the collector did.", labels=["what", "worker"]
-        )
-        for what, number in self._collected.items():
-            collected.add_metric([what, self._worker], number)
-        yield collected
+        yield self._figures("ociappr_collector", "What the collector did.", self._collected)
+        yield self._figures("ociappr_retention", "What retention did.", self._retained)
         lost = GaugeMetricFamily(
             "ociappr_access_lines_lost", "Lines that could not be written.", labels=["worker"]
         )
         lost.add_metric([self._worker], self._unwritten)
         yield lost
+
+    def _figures(self, name: str, text: str, figures: Mapping[str, int]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=["what", "worker"])
+        for what, number in figures.items():
+            family.add_metric([what, self._worker], number)
+        return family
+
+
+def _add(total: dict[str, int], figures: Mapping[str, int]) -> None:
+    for what, number in figures.items():
+        total[what] = total.get(what, 0) + number
 
 
 # -- the access log ------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
     ),
     **{
         name: (
-            VALUES | PORTS | FACES | ROOTS | {"registry", "http", "forwarded"},
+            VALUES | PORTS | FACES | ROOTS | {"registry", "calls", "http", "forwarded"},
             {"aiohttp", "click", "msgspec", "prometheus_client", "rich", "yaml"},
             "roots put the parts together; only here a driver is named",
         )

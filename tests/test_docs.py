@@ -14,14 +14,16 @@ import click
 import pytest
 
 from conformance.servers import Servers, clean_environment
-from conformance.wire import get_manifest, push_image
+from conformance.wire import get_manifest, push_image, tags
 from ociappr.cli.main import cli
 from ociappr.config import Config, Secret, fields, load
+from ociappr.registry.rules import ImmutableRule, RetentionRule
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 COMMANDS = (ROOT / "docs" / "cli.md").read_text()
+RETENTION = (ROOT / "docs" / "retention.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -54,7 +56,7 @@ def test_every_setting_is_described_with_its_default() -> None:
         value = attrgetter(key)(Config())
         text = str(getattr(value, "value", value))
         text = text.lower() if isinstance(value, bool) else text
-        text = "depends" if value is None else text
+        text = "depends" if value is None else "[]" if value == () else text
         assert shown.strip("`") == (text or "empty"), key
 
 
@@ -64,6 +66,19 @@ def test_examples_of_configuration_are_read(tmp_path: Path) -> None:
     for example in examples:
         (tmp_path / "conf.yaml").write_text(example)
         assert load(file=tmp_path / "conf.yaml").origins
+
+
+def test_rules_of_retention_are_described_and_their_examples_are_read(tmp_path: Path) -> None:
+    described = set(re.findall(r"^\| `([a-z_]+)` \|", RETENTION, re.MULTILINE))
+    assert described == {*fields(RetentionRule), *fields(ImmutableRule)}
+    examples = blocks(RETENTION, "yaml")
+    assert len(examples) == 2
+    for example in examples:
+        (tmp_path / "conf.yaml").write_text(example)
+        config = load(file=tmp_path / "conf.yaml").config
+        assert config.retention or config.immutable
+    (line,) = re.findall(r"^OCIAPPR_RETENTION='(.*)'$", RETENTION, re.MULTILINE)
+    assert load(environ={"OCIAPPR_RETENTION": line}).config.retention
 
 
 def test_variables_in_documents_are_settings() -> None:
@@ -94,9 +109,11 @@ def test_every_command_and_flag_is_described() -> None:
 
 def test_flags_are_described_with_their_commands() -> None:
     parts = re.split(
-        r"^(All commands.*|.*`config`, `gc`.*|`serve`:)$", COMMANDS, flags=re.MULTILINE
+        r"^(All commands.*|.*`config`, `gc`.*|`gc`:|`serve`:)$", COMMANDS, flags=re.MULTILINE
     )
-    shared, output, serving = (set(re.findall(r"`(--[a-z-]+)", parts[n])) for n in (2, 4, 6))
+    shared, output, collecting, serving = (
+        set(re.findall(r"^\| `(?:-., `)?(--[a-z-]+)", parts[n], re.MULTILINE)) for n in (2, 4, 6, 8)
+    )
     found = {
         name: {flag for flag in flags(command) if flag.startswith("--")}
         for name, command in commands().items()
@@ -104,7 +121,8 @@ def test_flags_are_described_with_their_commands() -> None:
     shared.add("--verbose")
     assert found["version"] == set()
     assert found["serve"] == shared | serving
-    assert found["config"] == found["gc"] == found["fsck"] == shared | output
+    assert found["config"] == found["fsck"] == shared | output
+    assert found["gc"] == shared | output | collecting
 
 
 def test_commands_in_documents_exist() -> None:
@@ -181,5 +199,26 @@ def test_a_backup_of_a_running_server_is_whole(shell: Path) -> None:
         servers.kill(server)
         restored = servers(data=shell / "backup")
         assert get_manifest(restored, "a/b", "1.0.0")[2] == digest
+    finally:
+        servers.stop_all()
+
+
+@pytest.mark.slow
+def test_a_registry_is_thinned_as_documented(shell: Path) -> None:
+    """The commands and the rules of the page on retention, and what they say they do."""
+    preview, why, collect = blocks(RETENTION, "sh")
+    (shell / "registry.yaml").write_text(blocks(RETENTION, "yaml")[0])
+    servers = Servers(shell)
+    try:
+        server = servers(data=shell / "data")
+        for number in range(12):
+            push_image(server, "ci/app", f"pr-{number}", [f"{number}".encode()])
+            push_image(server, "team/app", f"1.{number}.0", [f"{number}".encode()])
+        push_image(server, "team/app", "latest", [b"0"])
+        assert "2 would go now" in run(preview, shell)
+        assert "one of the 10 newest by version" in run(why, shell)
+        assert "no tag reaches 1 manifests" in run(collect, shell)
+        found = tags(server, "team/app")
+        assert set(found) == {"latest", *(f"1.{number}.0" for number in range(2, 12))}
     finally:
         servers.stop_all()

@@ -77,6 +77,10 @@ def plain(value: object) -> object:
     """Return a setting's value as it is written in a file."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, tuple):
+        from ociappr.config import written  # noqa: PLC0415 - start-up time
+
+        return json.dumps([written(rule) for rule in value])
     own = isinstance(value, timedelta) or type(value) not in (int, str, bool)
     return str(value) if own else value
 

@@ -17,6 +17,7 @@ from ociappr.registry.contents import (
     package_unknown,
     release_unknown,
 )
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.packages import Packages
 from ociappr.registry.records import Event, TagKind, TagRecord, decode, stamp
 from ociappr.registry.tags import Tags, moved, remove, write
@@ -31,12 +32,14 @@ class Channels:
         metadata: MetadataStore,
         tags: Tags,
         packages: Packages,
+        immutability: Immutability,
         *,
         now: Callable[[], datetime],
     ) -> None:
         self._metadata = metadata
         self._tags = tags
         self._packages = packages
+        self._immutability = immutability
         self._now = now
 
     async def set(self, package: PackageName, name: str, text: str) -> Channel:
@@ -117,8 +120,9 @@ class Channels:
     async def _take_over(
         self, package: PackageName, content: Content, tag: Tag, old: TagRecord
     ) -> None:
-        """Raise `TagImmutable` unless an ordinary tag points at what is a release too."""
+        """Raise `TagImmutable` unless an ordinary tag may go and points at a release."""
         names = await self._tags.of_manifest(package.repository, Digest.parse(old.digest))
+        self._immutability.refuse(package.repository, tag, old)
         if not {Release.of(Tag(name)) for name in names} & content.releases.keys():
             message = f"{package}:{tag} is a tag that points at no release"
             hint = "delete the tag first, or choose another name"

@@ -21,6 +21,7 @@ from ociappr.names import PackageName, RepositoryName
 from ociappr.registry import keys, naming
 from ociappr.registry.channels import leave_channels
 from ociappr.registry.contents import package_unknown
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.manifests import Manifests
 from ociappr.registry.naming import Staged
 from ociappr.registry.packages import Packages
@@ -31,6 +32,7 @@ from ociappr.registry.records import (
     TagKind,
     TagRecord,
     decode,
+    named,
     stamp,
 )
 from ociappr.registry.submissions import Submission
@@ -52,6 +54,7 @@ class Publishing:
         uploads: Uploads,
         manifests: Manifests,
         packages: Packages,
+        immutability: Immutability,
         *,
         manifest_limit: int,
         now: Callable[[], datetime],
@@ -59,6 +62,7 @@ class Publishing:
         self._uploads = uploads
         self._manifests = manifests
         self._packages = packages
+        self._immutability = immutability
         self._manifest_limit = manifest_limit
         self._now = now
 
@@ -75,7 +79,8 @@ class Publishing:
 
         Raises `ReleaseExists` when the release has this format, or the tag holds anything but
         packages; with *force* that loses its name instead, and stays by digest. Raises
-        `ManifestTooLarge` when *metadata* is.
+        `ManifestTooLarge` when *metadata* is, `TagImmutable` when a rule that is configured keeps
+        the release as it is, force or not.
         """
         repository, now = package.repository, stamp(self._now())
         self._limit(len(metadata or ""))
@@ -106,7 +111,7 @@ class Publishing:
         """Take *format_* out of the release that *text* spells; its manifest stays by digest.
 
         The last format takes the release with it, and the release leaves its channels, which go on
-        naming it as their current one. Raises `PackageUnknown`.
+        naming it as their current one. Raises `PackageUnknown`, `TagImmutable`.
         """
         repository, now = package.repository, stamp(self._now())
         try:
@@ -120,6 +125,7 @@ class Publishing:
             stay = _without(entries, format_)
             if old is None or len(stay) == len(entries):
                 raise package_unknown(package)
+            self._immutability.refuse(repository, release.tag, old)
             if stay:
                 await self._point(txn, package, release, stay, published=old.published, now=now)
                 return
@@ -186,6 +192,9 @@ class Publishing:
             target = index.descriptor
         else:
             await _hold(txn, repository, target)
+        old = await _read(txn, repository, release)
+        if old is not None:
+            self._immutability.refuse(repository, release.tag, old, digest=str(target.digest))
         record = TagRecord(
             kind=TagKind.RELEASE,
             updated=now,
@@ -228,7 +237,9 @@ async def _entries(
 async def _hold(txn: Transaction, repository: RepositoryName, manifest: Descriptor) -> None:
     """Write a manifest's membership again: a tag must not outlive it (an index holds its own)."""
     key = keys.manifest(repository, manifest.digest)
-    txn.put(key, (await txn.get(key)) or b"")
+    value = await txn.get(key)
+    if value is not None:
+        txn.put(key, named(value))
 
 
 def _without(entries: Entries, format_: str) -> Entries:

@@ -90,7 +90,10 @@ class FormatRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ManifestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest in a repository; *formats* of an index are those of its entries."""
+    """A manifest in a repository; *formats* of an index are those of its entries.
+
+    *untagged* is since when retention knows that nothing names it; whoever names it clears that.
+    """
 
     media_type: str
     size: int
@@ -98,6 +101,7 @@ class ManifestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     artifact_type: str = ""
     subject: str = ""
     formats: tuple[FormatRecord, ...] = ()
+    untagged: str = ""
 
 
 class TagKind(Enum):
@@ -162,6 +166,14 @@ def encode(record: msgspec.Struct) -> bytes:
 def decode(kind: type[R], value: bytes) -> R:
     """Return the record of this *kind* that *value* holds."""
     return msgspec.json.decode(value, type=kind)
+
+
+def named(manifest: bytes) -> bytes:
+    """Return a stored manifest record once something names it: its time without a name is over."""
+    record = decode(ManifestRecord, manifest)
+    if not record.untagged:
+        return manifest
+    return encode(msgspec.structs.replace(record, untagged=""))
 
 
 def stamp(moment: datetime) -> str:
