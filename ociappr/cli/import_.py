@@ -75,6 +75,7 @@ def _row(outcome: Outcome) -> Mapping[str, object]:
         "release": item.release,
         "media_type": item.format,
         "channel": item.channel,
+        "archive": item.archive,
         "result": outcome.result.value,
         "reason": outcome.reason,
     }

@@ -26,17 +26,19 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a report is about: a package, one format of a release of it, or a channel."""
+    """What is told of: a package, or one format of a release of it, or a channel, or an archive."""
 
     package: str
     release: str = ""
     format: str = ""
     channel: str = ""
+    archive: str = ""
 
     def __str__(self) -> str:
         """Return it in words, whatever the names hold."""
-        words = [f"{self.package}", self.release, self.format]
+        words = [self.package, self.release, self.format]
         words += ["channel", self.channel] if self.channel else []
+        words += ["archive", self.archive] if self.archive else []
         return " ".join(word if word.isprintable() else shown(word) for word in words if word)
 
 

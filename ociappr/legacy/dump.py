@@ -23,6 +23,7 @@ from ociappr.legacy.documents import ManifestDocument, format_of, old_format, pa
 
 # a bracket, a whole string (never tried again from its middle), or a quote that nothing closes
 _TOKEN = re.compile(rb'[][{}]|"[^"\\]*+(?:\\.[^"\\]*+)*+"|"', re.DOTALL)
+_SECTIONS = frozenset({b"packages", b"channels"})
 _SECTION_DEPTH = 2
 _SECTION_NAME = 16
 
@@ -139,7 +140,7 @@ class Dump:
 
     def _spans(self) -> Iterator[_Span]:
         """Yield the items of both sections; raise `Lost` at the end of a file that breaks off."""
-        depth, start, section = 0, 0, b""
+        depth, start, section, is_dump = 0, 0, b"", False
         for token in _TOKEN.finditer(self._file):
             match self._file[token.start() : token.start() + 1]:
                 case b"{" | b"[":
@@ -148,13 +149,14 @@ class Dump:
                     depth += 1
                 case b"}" | b"]":
                     depth -= 1
-                    if depth == _SECTION_DEPTH and section in (b"packages", b"channels"):
+                    if depth == _SECTION_DEPTH and section in _SECTIONS:
                         yield _Span(section, start, token.end())
                 case _ if token.end() - token.start() == 1:
                     break  # a string that nothing closes
                 case _ if depth == 1:
-                    section = token[0][1:-1] if token.end() - token.start() < _SECTION_NAME else b""
+                    section = self._file[token.start() + 1 : token.end() - 1][:_SECTION_NAME]
+                    is_dump = is_dump or section in _SECTIONS
         else:
-            if depth == 0 and section:
+            if depth == 0 and is_dump:
                 return
         raise Lost("it is no dump, or breaks off: what is complete was taken")

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
-from ociappr.errors import Invalid, PackageInvalid, PackageUnknown, Refused, ReleaseInvalid
+from ociappr.errors import (
+    Invalid,
+    PackageInvalid,
+    PackageUnknown,
+    Refused,
+    ReleaseInvalid,
+    TagImmutable,
+)
 from ociappr.legacy import Item, Loss, Lost, OldChannel, OldFormat, OldPackage, Source, reason
 from ociappr.names import PackageName
 from ociappr.package import parse_format
@@ -89,7 +96,9 @@ class Importer:
             yield await self._channel(old.name, channel, taken)
         for digest in old.archives:
             if digest not in taken.archives:
-                yield Outcome(Item(str(old.name)), Result.LEFT, f"no release names {digest}")
+                yield Outcome(
+                    Item(str(old.name), archive=digest), Result.LEFT, "no release names it"
+                )
 
     # -- archives --------------------------------------------------------------------------------
 
@@ -173,6 +182,8 @@ class Importer:
                 force=self._force,
                 dry=self._dry,
             )
+        except TagImmutable as error:
+            return _refused(item, f"{error.message}; --force replaces it")
         except (Invalid, Refused) as error:
             return _refused(item, reason(error))
         dangles = old.current not in taken.releases
