@@ -28,7 +28,10 @@ def _redis(url: str) -> Keys:
 def _etcd(url: str) -> Keys:
     from ociappr.legacy.etcd import EtcdKeys  # noqa: PLC0415 - start-up time of the others
 
-    return EtcdKeys(url.replace("etcd", "http", 1).rstrip("/"))
+    parts = urlsplit(url)
+    if not parts.hostname or parts.path.strip("/"):
+        raise ValueError("it does not read etcd://HOST:PORT")
+    return EtcdKeys(f"{parts.scheme.replace('etcd', 'http')}://{parts.netloc}")
 
 
 _SERVERS: Mapping[str, Callable[[str], Keys]] = {
@@ -53,7 +56,7 @@ async def open_source(where: str, *, prefix: str | None, limit: int) -> AsyncIte
         finally:
             await dump.close()
         return
-    keys = FilesystemKeys(path) if path is not None else _SERVERS[urlsplit(where).scheme](where)
+    keys = FilesystemKeys(path) if path is not None else _server(where)
     try:
         found = prefix if prefix is not None else await find_prefix(keys)
         if found is None:
@@ -65,6 +68,16 @@ async def open_source(where: str, *, prefix: str | None, limit: int) -> AsyncIte
         yield KeyedSource(keys, found, limit=limit)
     finally:
         await keys.close()
+
+
+def _server(where: str) -> Keys:
+    """Return the keys that a server has; raise `ConfigError`."""
+    scheme, _, rest = where.partition("://")
+    try:
+        return _SERVERS[scheme](where)
+    except ValueError as error:
+        message = f"{scheme}://{rest.rpartition('@')[2]} is no address: {error}"
+        raise ConfigError(message) from None
 
 
 def _path(where: str) -> Path | None:

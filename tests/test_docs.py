@@ -39,7 +39,8 @@ def commands() -> dict[str, click.Command]:
 
 def flags(command: click.Command) -> set[str]:
     """Return all spellings of the options of a command."""
-    return {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    return {flag for one in options for flag in (*one.opts, *one.secondary_opts)}
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def test_keys_in_documents_are_settings() -> None:
 
 
 def test_every_command_and_flag_is_described() -> None:
-    described = set(re.findall(r"^\| `ociappr ([a-z]+)` \|", COMMANDS, re.MULTILINE))
+    described = set(re.findall(r"^\| `ociappr ([a-z]+)(?: [A-Z]+)?` \|", COMMANDS, re.MULTILINE))
     assert described == set(commands())
     rows = re.findall(r"^\| (`-[^|]*) \|", COMMANDS, re.MULTILINE)
     named = {flag for row in rows for flag in re.findall(r"--?[a-z-]+", row)}
@@ -93,9 +94,11 @@ def test_every_command_and_flag_is_described() -> None:
 
 def test_flags_are_described_with_their_commands() -> None:
     parts = re.split(
-        r"^(All commands.*|.*`config`, `gc`.*|`serve`:)$", COMMANDS, flags=re.MULTILINE
+        r"^(All commands.*|.*`config`, `gc`.*|`serve`:|`import`:)$", COMMANDS, flags=re.MULTILINE
     )
-    shared, output, serving = (set(re.findall(r"`(--[a-z-]+)", parts[n])) for n in (2, 4, 6))
+    shared, output, serving, importing = (
+        set(re.findall(r"`(--[a-z-]+)", parts[n])) for n in (2, 4, 6, 8)
+    )
     found = {
         name: {flag for flag in flags(command) if flag.startswith("--")}
         for name, command in commands().items()
@@ -103,6 +106,7 @@ def test_flags_are_described_with_their_commands() -> None:
     shared.add("--verbose")
     assert found["version"] == set()
     assert found["serve"] == shared | serving
+    assert found["import"] == shared | output | importing
     assert found["config"] == found["gc"] == found["fsck"] == shared | output
 
 

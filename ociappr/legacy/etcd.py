@@ -19,7 +19,7 @@ from ociappr.errors import StoreUnavailable
 from ociappr.legacy import Lost
 from ociappr.legacy.keyed import RELEASES
 
-_NO_KEY = b'"errorCode":100'
+_NO_KEY = re.compile(rb'"errorCode":(100|104)\b')  # nothing there; what is above is no directory
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=30)
 _ENVELOPE = 64 * 1024
 _ESCAPES = 2  # how much longer a value may be as JSON: line breaks in base64 take two characters
@@ -121,7 +121,7 @@ class EtcdKeys:
         except (aiohttp.ClientError, OSError) as error:
             hint = "look whether it runs, and whether the address is right"
             raise StoreUnavailable(f"the old etcd does not answer: {error}", hint=hint) from error
-        if response.status != HTTPStatus.NOT_FOUND or _NO_KEY not in body:
+        if not _NO_KEY.search(body):
             hint = "start an etcd up to 3.5 over the old data, with --enable-v2"
             message = f"the old etcd does not serve /v2/keys: status {response.status}"
             raise StoreUnavailable(message, hint=hint)

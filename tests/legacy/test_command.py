@@ -114,6 +114,14 @@ def test_a_place_of_another_kind_is_usage(run: Run) -> None:
     assert "'ftp://host/' is no path, and begins with none of file://" in result.stderr
 
 
+@pytest.mark.parametrize("url", ["redis://:secret@[::1", "etcd://", "etcd://host/path", "etcd://["])
+def test_an_address_that_is_none_is_usage(run: Run, url: str) -> None:
+    result = run(url)
+    assert result.exit_code == 2
+    assert "is no address" in result.stderr
+    assert "secret" not in result.stderr
+
+
 def test_without_the_library_it_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ociappr.legacy.redis", None)
     result = run("redis://127.0.0.1:1")
