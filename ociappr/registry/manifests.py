@@ -156,7 +156,10 @@ class Manifests:
         staged = await self._uploads.stage(repository, manifest.digest, raw)
         now = stamp(self._now())
 
+        wanted = [*_read_by_write(repository, manifest), *(keys.tag(repository, x) for x in named)]
+
         async def body(txn: Transaction) -> None:
+            await txn.peek_many(wanted)  # one read for all that is asked below
             record = await self.write(txn, repository, manifest, staged, now=now)
             for tag in dict.fromkeys(named):
                 await self._tags.point(txn, repository, tag, (manifest.digest, record), now=now)
@@ -251,8 +254,7 @@ class Manifests:
         member_keys = {
             child.digest: keys.manifest(repository, child.digest) for child in manifest.manifests
         }
-        wanted = [*blob_keys.values(), *link_keys.values(), *member_keys.values()]
-        found = await txn.peek_many(wanted)
+        found = await txn.peek_many(_read_by_write(repository, manifest))
         await txn.get_many(list(blob_keys.values()))
         entries = []
         for child in children:
@@ -324,6 +326,18 @@ async def _parse(raw: bytes, media_type: str, digest: Digest | None) -> Manifest
     if len(raw) <= _PARSE_INLINE:
         return Manifest.parse(raw, media_type, digest=digest)
     return await asyncio.to_thread(Manifest.parse, raw, media_type, digest=digest)
+
+
+def _read_by_write(repository: RepositoryName, manifest: Manifest) -> list[bytes]:
+    """Return the keys that making *manifest* a member of *repository* asks for."""
+    return [
+        keys.repository(repository),
+        keys.manifest(repository, manifest.digest),
+        keys.blob(manifest.digest),
+        *(keys.blob(child.digest) for child in manifest.children),
+        *(keys.link(child.digest, repository) for child in manifest.children),
+        *(keys.manifest(repository, child.digest) for child in manifest.manifests),
+    ]
 
 
 def _record(
