@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 
 import click
@@ -50,18 +51,19 @@ def command(
         ctx.exit(Exit.PARTLY)
 
 
-async def _report(outcomes: AsyncIterator[Outcome]) -> Counter[Result]:
+async def _report(outcomes: AsyncGenerator[Outcome]) -> Counter[Result]:
     """Tell people of each item as it comes, programs of all at the end; return the numbers."""
     rows = []
     figures: Counter[Result] = Counter()
     try:
-        async for outcome in outcomes:
-            figures[outcome.result] += 1
-            rows.append(_row(outcome))
-            reason = f": {outcome.reason}" if outcome.reason else ""
-            say(f"{outcome.result.value:13} {outcome.item}{reason}")
-            if not is_text() and len(rows) % _STEP == 0:
-                click.echo(f"ociappr: {len(rows)} items so far", err=True)
+        async with aclosing(outcomes):
+            async for outcome in outcomes:
+                figures[outcome.result] += 1
+                rows.append(_row(outcome))
+                reason = f": {outcome.reason}" if outcome.reason else ""
+                say(f"{outcome.result.value:13} {outcome.item}{reason}")
+                if not is_text() and len(rows) % _STEP == 0:
+                    click.echo(f"ociappr: {len(rows)} items so far", err=True)
     finally:
         if not is_text():
             show(rows)
@@ -83,7 +85,7 @@ def _row(outcome: Outcome) -> Mapping[str, object]:
 
 async def _import(
     config: Config, where: str, *, prefix: str | None, dry: bool, force: bool
-) -> AsyncIterator[Outcome]:
+) -> AsyncGenerator[Outcome]:
     """Yield what became of each item; a registry that is not there is made, unless *dry*."""
     from ociappr import sources, stores  # noqa: PLC0415 - start-up time of --help
     from ociappr.server import open_registry  # noqa: PLC0415 - as above

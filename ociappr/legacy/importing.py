@@ -19,6 +19,7 @@ from ociappr.errors import (
     PackageInvalid,
     PackageUnknown,
     Refused,
+    ReleaseExists,
     ReleaseInvalid,
     TagImmutable,
 )
@@ -126,17 +127,34 @@ class Importer:
         item: Item,
     ) -> Outcome:
         """Publish an archive, unless that was done before; raise `ReleaseExists` and `Lost`."""
-        standing = await self._standing(package, release, submission.format)
         created = stamp(old.created)
         ours = submission.manifest(package, release, metadata=old.metadata, created=created)
-        if standing is not None and standing.manifest == str(ours.digest):
+        digest = str(ours.digest)
+        standing = await self._standing(package, release, submission.format)
+        if standing is None or (self._force and standing.manifest != digest):
+            try:
+                await self._push(package, release, submission, old)
+            except ReleaseExists:
+                standing = await self._standing(package, release, submission.format)
+                if standing is None:
+                    raise
+            else:
+                is_true = old.digest == str(submission.content_digest)
+                note = f"the old server called its content {old.digest}"
+                return Outcome(item, self._new, "" if is_true else note)
+        if standing.manifest == digest:
             return Outcome(item, Result.PRESENT)
-        if standing is not None and not self._force:
-            same = standing.layer == str(submission.digest)
-            what = "the same archive with another time or metadata" if same else "another archive"
-            raise Lost(f"the release has {what} here; --force replaces it")
+        same = standing.layer == str(submission.digest)
+        what = "the same archive with another time or metadata" if same else "another archive"
+        raise Lost(f"the release has {what} here; --force replaces it")
+
+    async def _push(
+        self, package: PackageName, release: Release, submission: Submission, old: OldFormat
+    ) -> None:
+        """Publish an archive as it was; if dry, only raise `ReleaseExists` if that would."""
+        publishing = self._registry.publishing
         if not self._dry:
-            await self._registry.publishing.push(
+            await publishing.push(
                 package,
                 release,
                 submission,
@@ -145,10 +163,7 @@ class Importer:
                 force=self._force,
             )
         elif not self._force:
-            await self._registry.publishing.require_free(package, release, submission.format)
-        is_true = old.digest == str(submission.content_digest)
-        note = f"the old server called its content {old.digest}"
-        return Outcome(item, self._new, "" if is_true else note)
+            await publishing.require_free(package, release, submission.format)
 
     async def _standing(
         self, package: PackageName, release: Release, format_: str

@@ -81,9 +81,9 @@ class Publishing:
         instead, and stays by digest. Raises `ManifestTooLarge` when *metadata* is.
         """
         repository, now = package.repository, stamp(self._now())
-        written = stamp(created) if created is not None else now
+        told = stamp(created) if created is not None else now
         self._limit(len(metadata or ""))
-        manifest = submission.manifest(package, release, metadata=metadata, created=written)
+        manifest = submission.manifest(package, release, metadata=metadata, created=told)
         self._limit(len(manifest.raw))
 
         async def others(txn: Transaction) -> Entries:

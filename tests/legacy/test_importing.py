@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,6 +282,20 @@ async def test_a_tag_is_no_channel_unless_forced(
     assert "shop/web:stable is a tag that is no channel" in found["shop/web channel stable"][1]
     await take(tmp_path, force=True)
     assert await registry.packages.channels(WEB) == [Channel("stable", "1.0.0", (TWO, ONE))]
+
+
+async def test_an_import_that_a_rival_overtakes_finds_its_work_done(
+    old: Old, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = registry.publishing.push
+
+    async def overtaken(*args: Any, **options: Any) -> None:  # noqa: ANN401 - passed on
+        await push(*args, **options)
+        await push(*args, **options)
+
+    monkeypatch.setattr(registry.publishing, "push", overtaken)
+    outcomes = await run(registry, old.write(tmp_path))
+    assert [one.result for one in outcomes] == [*[Result.PRESENT] * 4, Result.IMPORTED]
 
 
 async def test_two_imports_at_once_are_one(

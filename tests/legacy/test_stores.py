@@ -159,6 +159,15 @@ async def test_an_archive_that_is_damaged(
     assert release.record.format == "kpm"
 
 
+async def test_a_digest_is_no_path(old: Old, take: Import, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(text(chart("web", "stolen")))
+    manifests = old.document("shop/web")["releases"]["1.0.0"]["manifests"]
+    manifests["helm"]["content"]["digest"] = "../" * 6 + "secret"
+    result, reason = told(await take(old.write(tmp_path)))["shop/web 1.0.0 helm"]
+    assert result is REFUSED
+    assert reason.endswith("secret, is missing")
+
+
 async def test_archives_beyond_the_limits(old: Old, take: Import, tmp_path: Path) -> None:
     noise = tgz({"noise": os.urandom(3_000)})
     old.push("shop/web", "3.0.0", noise, "kpm")
