@@ -89,6 +89,14 @@ async def test_a_dump_that_breaks_off_gives_what_is_complete(
     assert formats in (complete, complete - 1)
 
 
+async def test_brackets_in_a_text_that_breaks_off_close_nothing(
+    take: Import, tmp_path: Path
+) -> None:
+    (tmp_path / "dump.json").write_text('{"channels": [], "packages": [{"metadata": "a}]}')
+    found = told(await take(tmp_path / "dump.json"))
+    assert list(found) == ["dump.json"]
+
+
 @pytest.mark.parametrize("data", [b"[]", b"null", b"{}", b'{"a": [{}]}', b'"', b"]]]"])
 async def test_what_is_no_dump(take: Import, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "dump.json"

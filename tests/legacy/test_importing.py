@@ -13,6 +13,8 @@ import pytest
 from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.errors import ChannelUnknown, PackageUnknown, StoreUnavailable
 from ociappr.legacy.importing import Importer, Outcome, Result
+from ociappr.manifest import build_index
+from ociappr.media import OCI_INDEX
 from ociappr.metadata import Check, Write
 from ociappr.metadata.memory import MemoryMetadata
 from ociappr.names import PackageName, Reference, Tag
@@ -196,6 +198,19 @@ async def test_what_is_here_and_different_is_never_overwritten(
             assert one in await shown(registry)
     assert await pull(registry, WEB, "1.0.0", "helm") == other
     assert told(await take(tmp_path, dry=True))["shop/web 1.0.0 helm"][0] is Result.REFUSED
+
+
+async def test_a_tag_with_the_name_of_a_release_is_never_taken_over_unasked(
+    old: Old, take: Import, registry: Registry, tmp_path: Path
+) -> None:
+    index = build_index((), {})
+    await registry.manifests.put(Reference(WEB.repository, ONE.tag), OCI_INDEX, index.raw)
+    old.write(tmp_path)
+    for dry in (True, False):
+        result, reason = told(await take(tmp_path, dry=dry))["shop/web 1.0.0 helm"]
+        assert result is Result.REFUSED
+        assert "the tag 1.0.0 holds what is no package" in reason
+    assert told(await take(tmp_path, force=True))["shop/web 1.0.0 helm"][0] is Result.IMPORTED
 
 
 async def test_force_replaces_it(
