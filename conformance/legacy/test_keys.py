@@ -139,6 +139,15 @@ async def test_archives_are_listed_without_being_held(place: Place) -> None:
     await keys.close()
 
 
+async def test_no_archive_is_lost_between_the_blocks_of_an_answer(place: Place) -> None:
+    names = {f"{number:064x}" for number in range(1_500)}
+    for name in names:
+        place.write(f"a/{name}", b"x")
+    keys = place.open()
+    assert set(await keys.archives("a/")) == names
+    await keys.close()
+
+
 @pytest.mark.parametrize("place", ["redis", "etcd"], indirect=True)
 async def test_a_server_that_ends_is_told(place: Place) -> None:
     assert place.daemon is not None
