@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -101,30 +102,31 @@ def read_releases(
 ) -> Releases:
     """Return what a ``releases.json`` holds; raise `Lost` if it is none."""
     document = parse(data, _Releases, "releases.json")
-    formats, losses, members = [], [], {}
+    releases: dict[str, _Release] = {}
+    formats, channels, losses = [], [], list[Loss]()
     for text, piece in sorted(document.releases.items()):
-        try:
-            release = shaped(piece, _Release, f"the release {text!a}")
-        except Lost as loss:
-            losses.append(Loss(Item(str(package), text), str(loss)))
-            continue
-        members[text] = frozenset(release.channels or ())
-        for format_, manifest in sorted(release.manifests.items()):
-            try:
-                shape = shaped(manifest, ManifestDocument, "the manifest")
-                formats.append(old_format(text, format_, shape, load(shape)))
-            except Lost as loss:
-                losses.append(Loss(Item(str(package), text, format_), str(loss)))
-    channels = []
+        with noting(losses, Item(str(package), text)):
+            releases[text] = shaped(piece, _Release, f"the release {text!a}")
+    for text, release in releases.items():
+        for format_, piece in sorted(release.manifests.items()):
+            with noting(losses, Item(str(package), text, format_)):
+                manifest = shaped(piece, ManifestDocument, "the manifest")
+                formats.append(old_format(text, format_, manifest, load(manifest)))
     for name, piece in sorted((document.channels or {}).items()):
-        try:
+        with noting(losses, Item(str(package), channel=name)):
             current = shaped(piece, _Channel, "the channel").current
-        except Lost as loss:
-            losses.append(Loss(Item(str(package), channel=name), str(loss)))
-            continue
-        inside = tuple(text for text, names in members.items() if name in names)
-        channels.append(OldChannel(name, current, inside))
+            members = (text for text, one in releases.items() if name in (one.channels or ()))
+            channels.append(OldChannel(name, current, tuple(members)))
     return Releases(tuple(formats), tuple(channels), tuple(losses))
+
+
+@contextmanager
+def noting(losses: list[Loss], item: Item) -> Iterator[None]:
+    """Write down that *item* is lost when the block raises `Lost`, and go on."""
+    try:
+        yield
+    except Lost as loss:
+        losses.append(Loss(item, str(loss)))
 
 
 def old_format(release: str, format_: str, manifest: ManifestDocument, load: Load) -> OldFormat:

@@ -19,7 +19,7 @@ import msgspec
 
 from ociappr.errors import NameInvalid, StoreUnavailable
 from ociappr.legacy import Item, Loss, Lost, OldChannel, OldFormat, OldPackage, package_name
-from ociappr.legacy.documents import ManifestDocument, format_of, old_format, parse, shaped
+from ociappr.legacy.documents import ManifestDocument, format_of, noting, old_format, parse, shaped
 
 # a bracket, a whole string (never tried again from its middle), or a quote that nothing closes
 _TOKEN = re.compile(rb'[][{}]|"[^"\\]*+(?:\\.[^"\\]*+)*+"|"', re.DOTALL)
@@ -103,15 +103,11 @@ class Dump:
 
     def _survey(self) -> tuple[dict[str, _Package], list[Loss]]:
         packages: dict[str, _Package] = defaultdict(_Package)
-        losses = []
-        try:
+        losses: list[Loss] = []
+        with noting(losses, Item(self._path.name)):
             for number, span in enumerate(self._spans(), 1):
-                try:
+                with noting(losses, Item(f"{self._path.name}, item {number}")):
                     self._sort_in(packages, span)
-                except Lost as loss:
-                    losses.append(Loss(Item(f"{self._path.name}, item {number}"), str(loss)))
-        except Lost as loss:
-            losses.append(Loss(Item(self._path.name), str(loss)))
         return packages, losses
 
     def _sort_in(self, packages: dict[str, _Package], span: _Span) -> None:
