@@ -152,6 +152,11 @@ def require(config: Config) -> None:
             raise StoreUnavailable(f"there is no registry: {path} does not exist", hint=hint)
 
 
+def exist(config: Config) -> bool:
+    """Tell whether the stores of this machine are there; those of others are taken to be."""
+    return all(path.exists() for path in _local(config))
+
+
 def check(config: Config) -> None:
     """Raise `ConfigError` for URLs without a driver and pairs that cannot work together."""
     _local(config)

@@ -41,7 +41,8 @@ def commands() -> dict[str, click.Command]:
 
 def flags(command: click.Command) -> set[str]:
     """Return all spellings of the options of a command."""
-    return {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    return {flag for one in options for flag in (*one.opts, *one.secondary_opts)}
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_keys_in_documents_are_settings() -> None:
 
 
 def test_every_command_and_flag_is_described() -> None:
-    described = set(re.findall(r"^\| `ociappr ([a-z]+)` \|", COMMANDS, re.MULTILINE))
+    described = set(re.findall(r"^\| `ociappr ([a-z]+)(?: [A-Z]+)?` \|", COMMANDS, re.MULTILINE))
     assert described == set(commands())
     rows = re.findall(r"^\| (`-[^|]*) \|", COMMANDS, re.MULTILINE)
     named = {flag for row in rows for flag in re.findall(r"--?[a-z-]+", row)}
@@ -109,10 +110,13 @@ def test_every_command_and_flag_is_described() -> None:
 
 def test_flags_are_described_with_their_commands() -> None:
     parts = re.split(
-        r"^(All commands.*|.*`config`, `gc`.*|`gc`:|`serve`:)$", COMMANDS, flags=re.MULTILINE
+        r"^(All commands.*|.*`config`, `gc`.*|`gc`:|`serve`:|`import`:)$",
+        COMMANDS,
+        flags=re.MULTILINE,
     )
-    shared, output, collecting, serving = (
-        set(re.findall(r"^\| `(?:-., `)?(--[a-z-]+)", parts[n], re.MULTILINE)) for n in (2, 4, 6, 8)
+    shared, output, collecting, serving, importing = (
+        set(re.findall(r"^\| `(?:-., `)?(--[a-z-]+)", parts[n], re.MULTILINE))
+        for n in (2, 4, 6, 8, 10)
     )
     found = {
         name: {flag for flag in flags(command) if flag.startswith("--")}
@@ -121,6 +125,7 @@ def test_flags_are_described_with_their_commands() -> None:
     shared.add("--verbose")
     assert found["version"] == set()
     assert found["serve"] == shared | serving
+    assert found["import"] == shared | output | importing
     assert found["config"] == found["fsck"] == shared | output
     assert found["gc"] == shared | output | collecting
 

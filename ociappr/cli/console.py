@@ -25,6 +25,7 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    PARTLY = 3
     INTERRUPTED = 130
 
 
@@ -60,8 +61,13 @@ def show(rows: Sequence[Mapping[str, object]]) -> None:
 
 def say(text: str) -> None:
     """Print *text*, if people read the output."""
-    if click.get_current_context().meta.get(_OUTPUT, "text") == "text":
+    if is_text():
         click.echo(text)
+
+
+def is_text() -> bool:
+    """Tell whether people read the output."""
+    return bool(click.get_current_context().meta.get(_OUTPUT, "text") == "text")
 
 
 def _dumped(document: object, form: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from ociappr.digest import Digest
@@ -67,6 +67,39 @@ class Channels:
             _put(txn, repository, tag, record, now=now)
             content.channels[name] = record
             return content.channel(name)
+
+        return await transact(self._metadata, body)
+
+    async def restore(
+        self,
+        package: PackageName,
+        name: str,
+        current: Release,
+        *,
+        members: Iterable[Release],
+        force: bool = False,
+        dry: bool = False,
+    ) -> bool:
+        """Make the channel *name* as it was elsewhere, whether or not its releases are here.
+
+        Returns whether there was anything to do; if *dry*, it is not done. Raises `NameInvalid`
+        when *name* cannot be a channel; without *force*, `TagImmutable` when the name is something
+        else here.
+        """
+        repository, tag, now = package.repository, _channel_tag(name), stamp(self._now())
+        texts = tuple(sorted(str(release) for release in members))
+        new = TagRecord(TagKind.CHANNEL, updated=now, current=str(current), members=texts)
+
+        async def body(txn: Transaction) -> bool:
+            value = await txn.get(keys.tag(repository, tag))
+            old = decode(TagRecord, value) if value is not None else None
+            if old is not None and _leads_alike(old, new):
+                return False
+            if old is not None and not force:
+                raise _taken(package, tag, old)
+            if not dry:
+                _put(txn, repository, tag, new, now=now)
+            return True
 
         return await transact(self._metadata, body)
 
@@ -172,6 +205,23 @@ def _existing(package: PackageName, content: Content, text: str) -> Release:
         if release.text == text:
             return release
     raise release_unknown(package, text)
+
+
+def _leads_alike(one: TagRecord, other: TagRecord) -> bool:
+    """Tell whether both are channels of the same current release and members."""
+    return (one.kind, one.current, set(one.members)) == (
+        other.kind,
+        other.current,
+        set(other.members),
+    )
+
+
+def _taken(package: PackageName, tag: Tag, old: TagRecord) -> TagImmutable:
+    """Return the error for a channel's name that is something else here."""
+    what = "a tag that is no channel"
+    if old.kind is TagKind.CHANNEL:
+        what = f"a channel that leads to {old.current}, with {', '.join(old.members) or 'nothing'}"
+    return TagImmutable(f"{package}:{tag} is {what}", detail={"tag": str(tag)})
 
 
 def _channel_tag(name: str) -> Tag:

@@ -29,9 +29,11 @@ from ociappr.registry.records import (
     Event,
     FormatRecord,
     ManifestRecord,
+    RepositoryRecord,
     TagKind,
     TagRecord,
     decode,
+    encode,
     named,
     stamp,
 )
@@ -73,18 +75,20 @@ class Publishing:
         submission: Submission,
         *,
         metadata: str | None = None,
+        created: datetime | None = None,
         force: bool = False,
     ) -> None:
         """Publish *submission* as one format of *release*; *metadata* is JSON text.
 
-        Raises `ReleaseExists` when the release has this format, or the tag holds anything but
-        packages; with *force* that loses its name instead, and stays by digest. Raises
-        `ManifestTooLarge` when *metadata* is, `TagImmutable` when a rule that is configured keeps
-        the release as it is, force or not.
+        It was *created* now, unless told otherwise. Raises `ReleaseExists` when the release has
+        this format, or the tag holds anything but packages; with *force* that loses its name
+        instead, and stays by digest. Raises `ManifestTooLarge` when *metadata* is, `TagImmutable`
+        when a rule that is configured keeps the release as it is, force or not.
         """
         repository, now = package.repository, stamp(self._now())
+        told = stamp(created) if created is not None else now
         self._limit(len(metadata or ""))
-        manifest = submission.manifest(package, release, metadata=metadata, created=now)
+        manifest = submission.manifest(package, release, metadata=metadata, created=told)
         self._limit(len(manifest.raw))
 
         async def others(txn: Transaction) -> Entries:
@@ -104,6 +108,25 @@ class Publishing:
             written = await self._manifests.write(txn, repository, manifest, staged, now=now)
             entries = await _entries(txn, repository, (*stay, *written.formats))
             await self._point(txn, package, release, entries, published=True, now=now)
+
+        await self._manifests.commit(body)
+
+    async def require_free(self, package: PackageName, release: Release, format_: str) -> None:
+        """Raise `ReleaseExists` if a push of *format_* would, now and without force."""
+
+        async def body(txn: Transaction) -> None:
+            await self._others(txn, package, release, format_, force=False)
+
+        await self._manifests.commit(body)
+
+    async def begin(self, package: PackageName, since: datetime) -> None:
+        """Let *package* exist *since* then, unless it does already since before."""
+        key, record = keys.repository(package.repository), RepositoryRecord(stamp(since))
+
+        async def body(txn: Transaction) -> None:
+            value = await txn.get(key)
+            if value is None or decode(RepositoryRecord, value).created > record.created:
+                txn.put(key, encode(record))
 
         await self._manifests.commit(body)
 

@@ -69,7 +69,7 @@ def test_version_answers_within_a_quarter_of_a_second() -> None:
     assert min(durations) < 0.25
 
 
-@pytest.mark.parametrize("command", ["", "serve", "config", "gc", "fsck", "version"])
+@pytest.mark.parametrize("command", ["", "serve", "config", "gc", "fsck", "import", "version"])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_helps(run: Run, command: str, flag: str) -> None:
     result = run(*command.split(), flag)
