@@ -16,7 +16,7 @@ import pytest
 from conformance.servers import Servers, clean_environment
 from conformance.wire import get_manifest, push_image
 from ociappr.cli.main import cli
-from ociappr.config import Config, fields, load
+from ociappr.config import Config, Secret, fields, load
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -67,7 +67,8 @@ def test_examples_of_configuration_are_read(tmp_path: Path) -> None:
 
 
 def test_variables_in_documents_are_settings() -> None:
-    known = {f"OCIAPPR_{key.upper().replace('.', '__')}" for key in fields()}
+    files = [f"{key}_file" for key, kind in fields().items() if kind is Secret]
+    known = {f"OCIAPPR_{key.upper().replace('.', '__')}" for key in [*fields(), *files]}
     for path in DOCUMENTS:
         named = set(re.findall(r"OCIAPPR_[A-Z_]+", path.read_text()))
         assert named <= known | {"OCIAPPR_TOOLS", "OCIAPPR_SERVER"}, path

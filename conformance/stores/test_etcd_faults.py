@@ -79,6 +79,7 @@ async def test_a_full_etcd_is_told_and_loses_nothing(tmp_path: Path) -> None:
         with pytest.raises(StoreFull) as refusal:
             await seed(store, b"a")
         assert "--quota-backend-bytes" in refusal.value.hint
+        await (await connect(f"etcd://{member.host}/p")).close()
         assert (await entry(store, fitted[0])).value == b"x" * 50_000
         await store.commit([], [Delete(key) for key in await keys(store)])
         free_space(member)

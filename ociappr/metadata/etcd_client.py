@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -20,6 +21,8 @@ from aiohttp import (
 
 from ociappr.errors import OciapprError, StoreFull, StoreUnavailable, TooLarge
 from ociappr.metadata.etcd_wire import Failure, Login, Range, Reply, Token, Txn
+
+T = TypeVar("T")
 
 _PORT = 2379
 _REPLY = msgspec.json.Decoder(Reply, strict=False)  # 64 bits do not fit a number of JavaScript
@@ -125,11 +128,11 @@ class Client:
 
     async def read(self, path: str, message: Range | Txn) -> Reply:
         """Ask a question, of every endpoint if need be."""
-        return _REPLY.decode(await self._authorized(path, message, again=_LOST))
+        return _decoded(_REPLY, await self._authorized(path, message, again=_LOST))
 
     async def write(self, path: str, message: Txn) -> Reply:
         """Send what must not be sent twice: to another endpoint only if the first got nothing."""
-        return _REPLY.decode(await self._authorized(path, message, again=_UNSENT))
+        return _decoded(_REPLY, await self._authorized(path, message, again=_UNSENT))
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -156,7 +159,7 @@ class Client:
             if self._token == refused:
                 body = msgspec.json.encode(login)
                 answer = await self._ask("auth/authenticate", body, token="", again=_LOST)
-                self._token = _TOKEN.decode(answer).token
+                self._token = _decoded(_TOKEN, answer).token
 
     async def _ask(
         self, path: str, body: bytes, *, token: str, again: tuple[type[Exception], ...]
@@ -181,28 +184,33 @@ class Client:
         ) as response:
             answer = await response.read()
         if response.status != HTTPStatus.OK:
-            raise _meant(response.status, answer)
+            raise _meant(answer)
         return answer
 
 
 def _lost(error: Exception) -> StoreUnavailable:
-    """Return what the end of a connection means in the port's words."""
+    """Return what this means in the port's words; the cause names hosts, so clients do not."""
+    if isinstance(error, _Unserved):
+        return StoreUnavailable(f"etcd: {error}")
     if isinstance(error, TimeoutError):
         return StoreUnavailable("etcd: no answer in time")
-    strange = isinstance(error, ClientConnectorCertificateError)
-    hint = "metadata.ca_file must name the authority that certified etcd" if strange else ""
-    return StoreUnavailable(f"etcd: {error}", hint=hint)
+    if isinstance(error, ClientConnectorCertificateError):
+        hint = "metadata.ca_file must name the authority that certified etcd"
+        return StoreUnavailable("etcd: its certificate is not trusted", hint=hint)
+    return StoreUnavailable("etcd: the connection failed")
 
 
-def _meant(status: int, answer: bytes) -> Exception:
-    """Return what a refusal means in the port's words."""
+def _decoded(decoder: msgspec.json.Decoder[T], answer: bytes) -> T:
     try:
-        failure = _FAILURE.decode(answer)
-    except msgspec.DecodeError:
-        return StoreUnavailable(
-            f"what should be etcd answered {status}",
-            hint="metadata.url must name etcd 3.4 or newer, with its JSON gateway enabled",
-        )
+        return decoder.decode(answer)
+    except msgspec.DecodeError as error:
+        hint = "metadata.url must name etcd 3.4 or newer, with its JSON gateway enabled"
+        raise StoreUnavailable("etcd: this is no answer of its gateway", hint=hint) from error
+
+
+def _meant(answer: bytes) -> Exception:
+    """Return what a refusal means in the port's words."""
+    failure = _decoded(_FAILURE, answer)
     message = failure.message.removeprefix("etcdserver: ")
     for piece, kind, hint in _MEANINGS:
         if piece in message:
