@@ -28,14 +28,13 @@ async def _sqlite(url: str, _: Config) -> MetadataStore:
 
 
 async def _etcd(url: str, config: Config) -> MetadataStore:
-    settings = config.metadata
     try:
         return await EtcdMetadata.open(
             url,
-            password=settings.password.reveal(),
-            ca_file=settings.ca_file,
-            connections=settings.connections,
-            patience=settings.timeout,
+            password=config.metadata.password.reveal(),
+            ca_file=config.metadata.ca_file,
+            connections=config.metadata.connections,
+            patience=config.metadata.timeout,
         )
     except ValueError as error:
         raise ConfigError(f"metadata.url: {shown(url)!r} cannot be; {error}") from None
@@ -65,9 +64,9 @@ class _Driver(Generic[T]):
 
 _METADATA: Mapping[str, _Driver[MetadataStore]] = {
     "sqlite": _Driver(_sqlite, is_local=True),
+    "memory": _Driver(_memory_metadata),
     "etcd": _Driver(_etcd),
     "etcds": _Driver(_etcd),
-    "memory": _Driver(_memory_metadata),
 }
 _BLOBS: Mapping[str, _Driver[BlobStore]] = {
     "file": _Driver(_file, is_local=True),

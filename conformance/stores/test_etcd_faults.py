@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -230,7 +231,7 @@ async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path, text: s
 # several endpoints
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def cut(member: Member) -> AsyncIterator[str]:
     """An address that passes requests on to *member* and hangs up when the answer comes."""
 
@@ -275,6 +276,23 @@ async def test_an_endpoint_that_refuses_is_passed_over(member: Member) -> None:
     store._client._preferred = 0
     assert await keys(store) == [b"0", b"1"]
     await store.close()
+
+
+async def test_a_host_that_is_gone_is_passed_over_even_by_commits(member: Member) -> None:
+    """A socket whose queue is full answers no more than a host without power."""
+    with contextlib.ExitStack() as opened:
+        gone = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(gone.getsockname())
+        store = await connect(f"etcd://{member.host}/p", seconds=1)
+        address = "127.0.0.1:{1}".format(*gone.getsockname())
+        store._client._endpoints = (f"http://{address}", f"http://{member.host}")
+        await seed(store, b"a")
+        assert store._client._preferred == 1
+        assert await keys(store) == [b"a"]
+        await store.close()
 
 
 async def test_an_endpoint_that_is_silent_is_passed_over(member: Member) -> None:

@@ -86,10 +86,10 @@ class EtcdMetadata:
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         """Return the entries of those *keys* that exist, all seen at one instant."""
         with self._in_use():
-            for _ in range(_ATTEMPTS - 1):
+            for _ in range(_ATTEMPTS):
                 with contextlib.suppress(Compacted):
                     return await self._get(keys)
-            return await self._get(keys)
+        raise StoreUnavailable("etcd: compacted again and again while it was read")
 
     async def scan(
         self, start: bytes, stop: bytes, *, limit: int, reverse: bool = False
