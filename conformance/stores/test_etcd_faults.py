@@ -284,7 +284,7 @@ async def test_a_host_that_is_gone_is_passed_over_even_by_commits(member: Member
         gone = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
             waiting = opened.enter_context(socket.socket())
-            waiting.setblocking(False)
+            waiting.settimeout(0)
             waiting.connect_ex(gone.getsockname())
         store = await connect(f"etcd://{member.host}/p", seconds=1)
         address = "127.0.0.1:{1}".format(*gone.getsockname())
@@ -308,6 +308,28 @@ async def test_an_endpoint_that_is_silent_is_passed_over(member: Member) -> None
         await seed(store, b"a")
         await store.close()
         silence.set()
+
+
+async def test_a_member_without_a_leader_is_passed_over_by_reads(member: Member) -> None:
+    said = b'{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n" % len(said)
+        writer.write(head + said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = await connect(f"etcd://127.0.0.1:{port},{member.host}/p")
+        store._client._preferred = 0
+        with pytest.raises(StoreUnavailable, match="etcd: no leader"):
+            await seed(store, b"a")
+        await seed(store, b"b")
+        store._client._preferred = 0
+        assert await keys(store) == [b"b"]
+        await store.close()
 
 
 async def test_a_cluster_outlives_one_member_but_not_two(tmp_path: Path) -> None:
