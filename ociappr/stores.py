@@ -117,9 +117,9 @@ class _Driver(Generic[T]):
 
 _METADATA: Mapping[str, _Driver[MetadataStore]] = {
     "sqlite": _Driver(_sqlite, is_local=True),
+    "memory": _Driver(_memory_metadata),
     "etcd": _Driver(_etcd),
     "etcds": _Driver(_etcd),
-    "memory": _Driver(_memory_metadata),
     "postgresql": _Driver(_postgres),
     "postgres": _Driver(_postgres),
     "redis": _Driver(_redis),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -79,6 +80,7 @@ async def test_a_full_etcd_is_told_and_loses_nothing(tmp_path: Path) -> None:
         with pytest.raises(StoreFull) as refusal:
             await seed(store, b"a")
         assert "--quota-backend-bytes" in refusal.value.hint
+        await (await connect(f"etcd://{member.host}/p")).close()
         assert (await entry(store, fitted[0])).value == b"x" * 50_000
         await store.commit([], [Delete(key) for key in await keys(store)])
         free_space(member)
@@ -229,7 +231,7 @@ async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path, text: s
 # several endpoints
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def cut(member: Member) -> AsyncIterator[str]:
     """An address that passes requests on to *member* and hangs up when the answer comes."""
 
@@ -276,6 +278,23 @@ async def test_an_endpoint_that_refuses_is_passed_over(member: Member) -> None:
     await store.close()
 
 
+async def test_a_host_that_is_gone_is_passed_over_even_by_commits(member: Member) -> None:
+    """A socket whose queue is full answers no more than a host without power."""
+    with contextlib.ExitStack() as opened:
+        gone = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(gone.getsockname())
+        store = await connect(f"etcd://{member.host}/p", seconds=1)
+        address = "127.0.0.1:{1}".format(*gone.getsockname())
+        store._client._endpoints = (f"http://{address}", f"http://{member.host}")
+        await seed(store, b"a")
+        assert store._client._preferred == 1
+        assert await keys(store) == [b"a"]
+        await store.close()
+
+
 async def test_an_endpoint_that_is_silent_is_passed_over(member: Member) -> None:
     silence = asyncio.Event()
 
@@ -289,6 +308,28 @@ async def test_an_endpoint_that_is_silent_is_passed_over(member: Member) -> None
         await seed(store, b"a")
         await store.close()
         silence.set()
+
+
+async def test_a_member_without_a_leader_is_passed_over_by_reads(member: Member) -> None:
+    said = b'{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n" % len(said)
+        writer.write(head + said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = await connect(f"etcd://127.0.0.1:{port},{member.host}/p")
+        store._client._preferred = 0
+        with pytest.raises(StoreUnavailable, match="etcd: no leader"):
+            await seed(store, b"a")
+        await seed(store, b"b")
+        store._client._preferred = 0
+        assert await keys(store) == [b"b"]
+        await store.close()
 
 
 async def test_a_cluster_outlives_one_member_but_not_two(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ class MetadataStore(Protocol):
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
         """Write all of *writes* if all of *checks* hold, else raise `Conflict`.
 
-        No key may occur twice among *writes*. Raises `StoreUnavailable` when the outcome is unknown
-        and `StoreFull` when there is no room (nothing was written).
+        No key may occur twice among *writes*. Raises `StoreUnavailable` when the outcome is
+        unknown, of which `StoreFull` is a kind: etcd may write as it runs full, and tell only that.
         """
 
     async def close(self) -> None:

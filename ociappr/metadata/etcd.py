@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 from ociappr.errors import StoreUnavailable, TooLarge
 from ociappr.metadata import (
@@ -76,7 +76,9 @@ class EtcdMetadata:
                 await store._warn_of_limits()
             except StoreUnavailable as error:
                 where = ", ".join(place.endpoints)
-                message = f"cannot open metadata at {where}: {error.message}"
+                cause = error.__cause__
+                why = str(cause) if isinstance(cause, ClientError) else error.message
+                message = f"cannot open metadata at {where}: {why}"
                 raise StoreUnavailable(message, hint=error.hint) from error
             opened.pop_all()
         return store
@@ -84,10 +86,10 @@ class EtcdMetadata:
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         """Return the entries of those *keys* that exist, all seen at one instant."""
         with self._in_use():
-            for _ in range(_ATTEMPTS - 1):
+            for _ in range(_ATTEMPTS):
                 with contextlib.suppress(Compacted):
                     return await self._get(keys)
-            return await self._get(keys)
+        raise StoreUnavailable("etcd: compacted again and again while it was read")
 
     async def scan(
         self, start: bytes, stop: bytes, *, limit: int, reverse: bool = False
@@ -106,10 +108,7 @@ class EtcdMetadata:
         return [self._entry(found) for found in reply.kvs]
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
-        """Write all of *writes* if all of *checks* hold, else raise `Conflict`.
-
-        An etcd that runs full at this very moment tells so although it has written.
-        """
+        """Write all of *writes* if all of *checks* hold, else raise `Conflict`."""
         txn = wire.Txn(tuple(map(self._compare, checks)), tuple(map(self._operation, writes)))
         with self._in_use():
             reply = await self._client.write("kv/txn", txn)
@@ -147,7 +146,8 @@ class EtcdMetadata:
         try:
             await self._client.read("kv/txn", wire.Txn(success=(question,) * MAX_OPERATIONS))
         except TooLarge as error:
-            _log.warning("manifests of many children will be refused; %s", error.hint)
+            message = "this etcd will refuse manifests of more than about 110 children; %s"
+            _log.warning(message, error.hint)
 
     # -- translation -----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -21,7 +22,10 @@ from aiohttp import (
 from ociappr.errors import OciapprError, StoreFull, StoreUnavailable, TooLarge
 from ociappr.metadata.etcd_wire import Failure, Login, Range, Reply, Token, Txn
 
+T = TypeVar("T")
+
 _PORT = 2379
+_LOGINS = 3  # for one request: a member may learn of a token a little later than it is used
 _REPLY = msgspec.json.Decoder(Reply, strict=False)  # 64 bits do not fit a number of JavaScript
 _TOKEN = msgspec.json.Decoder(Token)
 _FAILURE = msgspec.json.Decoder(Failure)
@@ -62,12 +66,12 @@ def _address(text: str) -> str:
     return f"{host}:{parts.port or _PORT}"
 
 
-class Compacted(StoreUnavailable):
-    """The revision that was asked for is forgotten."""
+class Compacted(Exception):
+    """The revision that was asked for is forgotten; ask again at a new one."""
 
 
-class _TokenRefused(StoreUnavailable):
-    """The token expired, or etcd was started again and forgot it; nothing was done."""
+class _TokenRefused(Exception):
+    """The token is not valid any more; nothing was done."""
 
 
 class _Unserved(Exception):
@@ -77,7 +81,14 @@ class _Unserved(Exception):
 _UNSENT = (ClientConnectorError, ConnectionTimeoutError)
 _LOST = (ClientError, TimeoutError, _Unserved)
 
-# a piece of etcd's message: what it is to us, and what to do
+# a piece of etcd's message: what we do about it
+_SIGNALS: Sequence[tuple[str, type[Exception]]] = (
+    ("has been compacted", Compacted),
+    ("invalid auth token", _TokenRefused),
+    ("revision in header is old", _TokenRefused),
+    ("revision of auth store is old", _TokenRefused),
+)
+# a piece of etcd's message: what it is to us, and what people can do about it
 _MEANINGS: Sequence[tuple[str, type[OciapprError], str]] = (
     ("too many operations", TooLarge, "start etcd with --max-txn-ops 1024"),
     ("request is too large", TooLarge, "start etcd with --max-request-bytes 2097152"),
@@ -87,10 +98,6 @@ _MEANINGS: Sequence[tuple[str, type[OciapprError], str]] = (
         StoreFull,
         "compact and defragment etcd or raise --quota-backend-bytes, then disarm its alarm",
     ),
-    ("has been compacted", Compacted, ""),
-    ("invalid auth token", _TokenRefused, ""),
-    ("revision in header is old", _TokenRefused, ""),
-    ("revision of auth store is old", _TokenRefused, ""),
     ("user name is empty", StoreUnavailable, "name a user in metadata.url, and its password"),
     (
         "invalid user ID or password",
@@ -125,11 +132,11 @@ class Client:
 
     async def read(self, path: str, message: Range | Txn) -> Reply:
         """Ask a question, of every endpoint if need be."""
-        return _REPLY.decode(await self._authorized(path, message, again=_LOST))
+        return _decoded(_REPLY, await self._authorized(path, message, again=_LOST))
 
     async def write(self, path: str, message: Txn) -> Reply:
         """Send what must not be sent twice: to another endpoint only if the first got nothing."""
-        return _REPLY.decode(await self._authorized(path, message, again=_UNSENT))
+        return _decoded(_REPLY, await self._authorized(path, message, again=_UNSENT))
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -139,24 +146,25 @@ class Client:
         self, path: str, message: Range | Txn, *, again: tuple[type[Exception], ...]
     ) -> bytes:
         body = msgspec.json.encode(message)
-        if self._login is not None and not self._token:
-            await self._renew("", self._login)
-        token = self._token
-        try:
-            return await self._ask(path, body, token=token, again=again)
-        except _TokenRefused:
-            if self._login is None:
-                raise
-            await self._renew(token, self._login)
-            return await self._ask(path, body, token=self._token, again=again)
+        for _ in range(_LOGINS):
+            token = await self._current_token()
+            try:
+                return await self._ask(path, body, token=token, again=again)
+            except _TokenRefused:
+                if self._token == token:  # else another request was here before
+                    self._token = ""
+        raise StoreUnavailable("etcd: it takes none of the tokens that it gives")
 
-    async def _renew(self, refused: str, login: Login) -> None:
-        """Get a token, unless somebody else did so since *refused* was in use."""
+    async def _current_token(self) -> str:
+        """Return the token, or nothing where nobody logs in."""
+        if self._login is None or self._token:
+            return self._token
         async with self._renewal:
-            if self._token == refused:
-                body = msgspec.json.encode(login)
+            if not self._token:
+                body = msgspec.json.encode(self._login)
                 answer = await self._ask("auth/authenticate", body, token="", again=_LOST)
-                self._token = _TOKEN.decode(answer).token
+                self._token = _decoded(_TOKEN, answer).token
+            return self._token
 
     async def _ask(
         self, path: str, body: bytes, *, token: str, again: tuple[type[Exception], ...]
@@ -181,29 +189,37 @@ class Client:
         ) as response:
             answer = await response.read()
         if response.status != HTTPStatus.OK:
-            raise _meant(response.status, answer)
+            raise _meant(answer)
         return answer
 
 
 def _lost(error: Exception) -> StoreUnavailable:
-    """Return what the end of a connection means in the port's words."""
+    """Return what this means in the port's words; the cause names hosts, so clients do not."""
+    if isinstance(error, _Unserved):
+        return StoreUnavailable(f"etcd: {error}")
     if isinstance(error, TimeoutError):
         return StoreUnavailable("etcd: no answer in time")
-    strange = isinstance(error, ClientConnectorCertificateError)
-    hint = "metadata.ca_file must name the authority that certified etcd" if strange else ""
-    return StoreUnavailable(f"etcd: {error}", hint=hint)
+    if isinstance(error, ClientConnectorCertificateError):
+        hint = "metadata.ca_file must name the authority that certified etcd"
+        return StoreUnavailable("etcd: its certificate is not trusted", hint=hint)
+    return StoreUnavailable("etcd: the connection failed")
 
 
-def _meant(status: int, answer: bytes) -> Exception:
-    """Return what a refusal means in the port's words."""
+def _decoded(decoder: msgspec.json.Decoder[T], answer: bytes) -> T:
     try:
-        failure = _FAILURE.decode(answer)
-    except msgspec.DecodeError:
-        return StoreUnavailable(
-            f"what should be etcd answered {status}",
-            hint="metadata.url must name etcd 3.4 or newer, with its JSON gateway enabled",
-        )
+        return decoder.decode(answer)
+    except msgspec.DecodeError as error:
+        hint = "metadata.url must name etcd 3.4 or newer, with its JSON gateway enabled"
+        raise StoreUnavailable("etcd: this is no answer of its gateway", hint=hint) from error
+
+
+def _meant(answer: bytes) -> Exception:
+    """Return what a refusal means in the port's words."""
+    failure = _decoded(_FAILURE, answer)
     message = failure.message.removeprefix("etcdserver: ")
+    for piece, signal in _SIGNALS:
+        if piece in message:
+            return signal(message)
     for piece, kind, hint in _MEANINGS:
         if piece in message:
             return kind(f"etcd: {message}", hint=hint)

@@ -185,7 +185,7 @@ class Manifests:
             return await transact(self._metadata, body)
         except TooLarge as error:
             message = "the manifest names more content than fits into one commit"
-            raise ManifestTooLarge(f"{message}: {error.message}") from None
+            raise ManifestTooLarge(f"{message}: {error.message}", hint=error.hint) from None
 
     async def write(
         self,
