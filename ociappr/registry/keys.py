@@ -18,6 +18,8 @@ parts. Who derives what from which record is in `ociappr.registry.derived`.
     h repository, digest, tag           hint that the tag may point there; never a truth
     e time, nonce                       journal of changes
     k kind, name                        keys, leases: what replicas share besides content
+    k schema, registry                  schema and identity: `ociappr.registry.schema`
+    k claim, registry                   who fills these metadata and has not finished
 """
 
 from __future__ import annotations
