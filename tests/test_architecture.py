@@ -46,6 +46,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         {"msgspec", "yaml"},
         "the core speaks to the ports, so that any driver serves, and knows no HTTP",
     ),
+    "moving": (
+        VALUES | PORTS | {"registry"},
+        {"msgspec"},
+        "it moves registries between any stores, so it knows the ports and the core's records only",
+    ),
     "http": (VALUES | {"registry"}, {"aiohttp"}, "what the faces share of aiohttp"),
     "calls": (VALUES | {"access"}, {"aiohttp"}, "what the handlers of both faces are given"),
     **{
@@ -63,7 +68,7 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
     ),
     **{
         name: (
-            VALUES | PORTS | FACES | ROOTS | {"registry", "http"},
+            VALUES | PORTS | FACES | ROOTS | {"registry", "moving", "http"},
             {"aiohttp", "click", "msgspec", "prometheus_client", "rich", "yaml"},
             "roots put the parts together; only here a driver is named",
         )

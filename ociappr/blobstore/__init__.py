@@ -153,3 +153,8 @@ def snapshot_name(created: datetime) -> str:
 def is_snapshot_name(name: str) -> bool:
     """Tell whether `snapshot_name` can have made this; nothing else may lead to a file or key."""
     return _SNAPSHOT.fullmatch(name) is not None
+
+
+def snapshot_begun(name: str) -> datetime:
+    """Return the second in which the snapshot of a genuine *name* was begun."""
+    return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

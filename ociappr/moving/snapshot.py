@@ -151,6 +151,7 @@ def _frames(buffer: bytearray) -> Iterator[tuple[Frame, bytes]]:
 
 def _remark(text: bytes) -> Remark:
     try:
-        return msgspec.json.decode(text, type=Remark)
+        remark: Remark = msgspec.json.decode(text, type=Header | Again | End)
     except msgspec.MsgspecError as error:
         raise Damaged(f"a frame cannot be read ({error})") from error
+    return remark

@@ -114,9 +114,8 @@ class Repair:
             await transact(self._metadata, body)
             key = keys.blob(digest)
             found = (await self._metadata.get([key])).get(key)
-            sound = found is not None and not await self.damage(
+            return found is not None and not await self.damage(
                 digest, decode(BlobRecord, found.value)
             )
-            return sound
 
         return remedy
