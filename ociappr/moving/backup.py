@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ociappr.blobstore import Snapshots, snapshot_begun, snapshot_name
-from ociappr.digest import Digest
 from ociappr.errors import StoreUnavailable
-from ociappr.metadata import PAGE, Entry, MetadataStore, Transaction, prefix_end, transact
+from ociappr.metadata import Entry, MetadataStore, Transaction, transact
 from ociappr.moving.kinds import JOURNAL, LOOSE, stays
+from ociappr.moving.pages import digest_of, pages
 from ociappr.moving.snapshot import Again, Header, Packer, Record
 from ociappr.names import RepositoryName
 from ociappr.registry import keys
@@ -124,44 +124,30 @@ class Backup:
     async def _journal(self, since: datetime) -> dict[bytes, str]:
         """Return the events since then, and of which repositories they tell."""
         found: dict[bytes, str] = {}
-        async for page in _scan(self._metadata, keys.kind("e"), start=keys.event(stamp(since), "")):
+        async for page in pages(self._metadata, keys.kind("e"), start=keys.event(stamp(since), "")):
             found |= {entry.key: decode(Event, entry.value).repository for entry in page}
         return found
 
     async def _pages(self, letters: str) -> AsyncIterator[list[Entry]]:
         for letter in letters:
-            async for page in _scan(self._metadata, keys.kind(letter)):
+            async for page in pages(self._metadata, keys.kind(letter)):
                 yield page
 
     async def _repository(self, name: RepositoryName) -> AsyncIterator[list[Entry]]:
         yield list((await self._metadata.get([keys.repository(name)])).values())
         for prefix in (keys.tags(name), keys.manifests(name)):
-            async for page in _scan(self._metadata, prefix):
+            async for page in pages(self._metadata, prefix):
                 yield page
 
     async def _blobs(self) -> AsyncIterator[list[Entry]]:
         """Yield blob records, each page with the inline bytes of its blobs."""
-        async for page in _scan(self._metadata, keys.kind("b"), limit=_PAGE):
+        async for page in pages(self._metadata, keys.kind("b"), limit=_PAGE):
             inline = []
             for entry in page:
                 record = decode(BlobRecord, entry.value)
                 if not record.parts:
-                    inline.append(keys.inline(_digest(entry.key), record.birth))
+                    inline.append(keys.inline(digest_of(entry), record.birth))
             yield [*page, *(await self._metadata.get(inline)).values()]
-
-
-async def _scan(
-    metadata: MetadataStore, prefix: bytes, *, start: bytes | None = None, limit: int = PAGE
-) -> AsyncIterator[list[Entry]]:
-    """Yield the entries below *prefix* in pages, each of which is one instant."""
-    first, stop = start or prefix, prefix_end(prefix)
-    while page := await metadata.scan(first, stop, limit=limit):
-        yield page
-        first = page[-1].key + b"\0"
-
-
-def _digest(key: bytes) -> Digest:
-    return Digest.parse(keys.parts(key)[1])
 
 
 def _records(entries: Iterable[Entry]) -> list[Record]:

@@ -19,11 +19,12 @@ from datetime import datetime, timedelta
 
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, DigestInvalid, StoreUnavailable
-from ociappr.metadata import Delete, Entry, MetadataStore, Put, Write, prefix_end, scan_all
+from ociappr.metadata import Delete, Entry, MetadataStore, Put, Write, scan_all
 from ociappr.moving import Stores
 from ociappr.moving.claim import Claim, held
 from ociappr.moving.copier import Copier
 from ociappr.moving.kinds import CONTENT, JOURNAL, LOOSE, stays
+from ociappr.moving.pages import PAGE, pages
 from ociappr.registry import keys
 from ociappr.registry.blobs import Blobs
 from ociappr.registry.breakage import broken_tags
@@ -34,7 +35,6 @@ from ociappr.registry.sessions import Sessions, shared_secret
 from ociappr.registry.settings import Sparse
 
 _LANES = 8
-_BATCH = 500
 _PASSES = 20
 _SESSION_AGE = timedelta(days=7)
 _BY = "migrate"
@@ -135,10 +135,12 @@ class Migration:
         try:
             async with asyncio.TaskGroup() as group:
                 async for key, theirs, ours in self._pairs("b"):
+                    await slots.acquire()
                     work = self._difference(copier, key, theirs, ours)
-                    if work is not None:
+                    if work is None:
+                        slots.release()
+                    else:
                         written += 1
-                        await slots.acquire()
                         group.create_task(work).add_done_callback(lambda _: slots.release())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
@@ -185,7 +187,7 @@ class Migration:
             if theirs is not None and ours is not None and theirs.value == ours.value:
                 continue
             batch.append(Delete(key) if theirs is None else Put(key, theirs.value))
-            if len(batch) == _BATCH:
+            if len(batch) == PAGE:
                 await self._write(claim, batch)
                 written, batch = written + len(batch), []
         await self._write(claim, batch)
@@ -216,15 +218,12 @@ class Migration:
 
     async def _source_entries(self, letter: str) -> AsyncIterator[Entry]:
         """Yield what is to be at the target: of links only those that show a copied blob."""
-        prefix = keys.kind(letter)
-        start, stop = prefix, prefix_end(prefix)
-        while page := await self._source.metadata.scan(start, stop, limit=_BATCH):
+        async for page in pages(self._source.metadata, keys.kind(letter)):
             births = await self._births(page) if letter == "l" else {}
             for entry in page:
                 is_void = letter == "l" and births.get(_blob_of(entry.key)) != entry.value
                 if not is_void and not stays(entry.key):
                     yield entry
-            start = page[-1].key + b"\0"
 
     async def _births(self, page: list[Entry]) -> dict[bytes, bytes]:
         found = await self._target.metadata.get(list({_blob_of(entry.key) for entry in page}))

@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import msgspec
-
-from ociappr.blobstore import BlobStore, Snapshots, Stored
-from ociappr.digest import Digest, new_hash
+from ociappr.blobstore import Snapshots
+from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, OciapprError, StoreUnavailable
 from ociappr.manifest import Manifest
-from ociappr.metadata import Delete, Entry, Put, Write, prefix_end, scan_all
+from ociappr.metadata import Delete, Entry, Put, Write, scan_all
 from ociappr.moving import Stores
+from ociappr.moving.adopting import Adopted, Adoption, read_record
 from ociappr.moving.claim import Claim
+from ociappr.moving.pages import PAGE, pages
 from ociappr.moving.snapshot import Again, Damaged, End, Header, Record, unpack
 from ociappr.names import RepositoryName
 from ociappr.registry import derived, keys
@@ -28,13 +28,9 @@ from ociappr.registry.blobs import Blobs
 from ociappr.registry.fsck import Finding, Fsck
 from ociappr.registry.naming import nonce
 from ociappr.registry.records import (
-    BlobRecord,
-    BlobState,
     ManifestRecord,
     TagRecord,
     decode,
-    encode,
-    stamp,
 )
 from ociappr.registry.schema import (
     CLAIM_KEY,
@@ -45,7 +41,6 @@ from ociappr.registry.schema import (
 )
 from ociappr.registry.settings import Sparse
 
-_BATCH = 500
 _BY = "restore"
 
 
@@ -53,9 +48,8 @@ _BY = "restore"
 class Restored:
     """What came back, and what is to be said about it.
 
-    *adopted* blobs, of *adopted_bytes*, are newer than the snapshot: no repository shows them, and
-    they are collected unless they are pushed again. *staged* objects belong to uploads that were
-    under way, or to blobs too new to have a digest in their name: the sweeper takes them.
+    *adopted* blobs are shown by no repository, and collected unless they are pushed again; staged
+    objects are left to the sweeper.
     """
 
     snapshot: str
@@ -63,10 +57,7 @@ class Restored:
     damaged: tuple[str, ...]
     counts: Mapping[str, int]
     unsettled: tuple[str, ...]
-    adopted: int = 0
-    adopted_bytes: int = 0
-    found_again: int = 0
-    staged: int = 0
+    adopted: Adopted = field(default_factory=Adopted)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -81,8 +72,8 @@ class Restore:
         sparse: Sparse,
         now: Callable[[], datetime],
     ) -> None:
+        self._stores = stores
         self._metadata = stores.metadata
-        self._store: BlobStore = stores.blobs
         self._snapshots = snapshots
         self._now = now
         self._blobs = Blobs(stores.metadata, stores.blobs, now=now)
@@ -98,11 +89,15 @@ class Restore:
         await self._clear(claim)
         async for batch in self._loading(claim, restored.snapshot):
             await claim.commit(batch)
-        await self._own(claim)
-        await self._adopt(claim, restored)
+        adoption = Adoption(self._stores, claim, now=self._now)
+        await adoption.own()
+        restored.findings += [one async for one in adoption.adopt(restored.adopted)]
         await self._derive(claim, restored)
-        await self._revive(claim)
-        restored.findings += [finding async for finding in self._fsck.run()]
+        await adoption.revive()
+        async for finding in self._fsck.run():
+            is_gone = finding.code == "blob-gone"
+            if not (is_gone and await adoption.drop(Digest.parse(finding.about))):
+                restored.findings.append(finding)
         await introduce(self._metadata, header.registry or nonce())
         await claim.drop()
         return restored
@@ -119,8 +114,9 @@ class Restore:
             except Damaged as error:
                 damaged.append(f"{candidate}: {error}")
                 continue
-            except BlobUnknown as error:
-                raise StoreUnavailable(error.message, hint="see `ociappr restore --list`") from None
+            except BlobUnknown:
+                hint = "`ociappr restore --list` shows what there is"
+                raise StoreUnavailable(f"there is no snapshot {candidate}", hint=hint) from None
             require_known(header.schema)
             counts, unsettled = end.counts, end.unsettled
             told = Restored(candidate, header.created, tuple(damaged), counts, unsettled)
@@ -151,7 +147,7 @@ class Restore:
                     await self._forget(claim, RepositoryName(frame.repository))
                 elif isinstance(frame, Record):
                     batch.append(Put(frame.key, frame.value))
-                if len(batch) >= _BATCH:
+                if len(batch) >= PAGE:
                     yield batch
                     batch = []
         yield batch
@@ -163,76 +159,11 @@ class Restore:
 
     async def _clear(self, claim: Claim) -> None:
         """Delete what an earlier run has left, and what a registry that never was used has."""
-        while page := await self._metadata.scan(FIRST, LAST, limit=_BATCH):
+        while page := await self._metadata.scan(FIRST, LAST, limit=PAGE):
             doomed = [entry.key for entry in page if entry.key != CLAIM_KEY]
             if not doomed:
                 break
             await claim.commit([Delete(key) for key in doomed])
-
-    # -- the blobs -------------------------------------------------------------------------------
-
-    async def _own(self, claim: Claim) -> None:
-        async for page in self._pages("b"):
-            writes: list[Write] = []
-            for entry in page:
-                owners = derived.of_blob(_digest(entry.key), decode(BlobRecord, entry.value))
-                writes += [Put(key, value) for key, value in owners.items()]
-            await claim.commit(writes)
-
-    async def _adopt(self, claim: Claim, restored: Restored) -> None:
-        """Give every promoted object without an owner to its digest, where that needs it."""
-        async for stored in self._store.walk():
-            owner, binned = keys.owner(stored.locator), keys.binned(stored.locator)
-            if await self._metadata.get([owner, binned]):
-                continue
-            if stored.digest is None:
-                restored.staged += 1
-                continue
-            old = await self._record(stored.digest)
-            if old is not None and await self._is_there(old):
-                continue  # a copy to spare
-            if not await self._is_true(stored, stored.digest):
-                what = "an object does not hold the bytes that its name says: it is left out"
-                restored.findings.append(Finding("object-damaged", what, stored.locator))
-                continue
-            await self._name(claim, stored, stored.digest, old)
-            if old is not None:
-                restored.found_again += 1
-            else:
-                restored.adopted += 1
-                restored.adopted_bytes += stored.size
-
-    async def _name(
-        self, claim: Claim, stored: Stored, digest: Digest, old: BlobRecord | None
-    ) -> None:
-        places = ((stored.locator, stored.size),)
-        if old is None:
-            now = stamp(self._now())
-            new = BlobRecord(stored.size, nonce(), BlobState.LIVE, since=now, parts=places)
-        else:
-            new = msgspec.structs.replace(old, size=stored.size, parts=places, staged=False)
-        gone = derived.of_blob(digest, old).keys()
-        writes: list[Write] = [Delete(key) for key in gone]
-        writes += [Put(key, value) for key, value in derived.of_blob(digest, new).items()]
-        await claim.commit([*writes, Put(keys.blob(digest), encode(new))])
-
-    async def _is_there(self, record: BlobRecord) -> bool:
-        """Tell whether all parts of a blob can be opened; inline bytes came with the snapshot."""
-        try:
-            for locator, _ in record.parts:
-                async with self._store.read(locator, 0, 1) as blocks:
-                    async for _ in blocks:
-                        break
-        except BlobUnknown:
-            return False
-        return True
-
-    async def _is_true(self, stored: Stored, digest: Digest) -> bool:
-        running = new_hash(digest.algorithm)
-        async with self._store.read(stored.locator) as blocks:
-            async for block in blocks:
-                running.update(block)
-        return running.hexdigest() == digest.hex
 
     # -- what is derived -------------------------------------------------------------------------
 
@@ -246,10 +177,12 @@ class Restore:
             name = RepositoryName(keys.parts(entry.key)[1])
             found = derived.of_manifest(name, manifest)
             await claim.commit([Put(key, value) for key, value in found.items()])
-        async for page in self._pages("t"):
+        async for page in pages(self._metadata, keys.kind("t")):
             await claim.commit(await self._hints(page, restored))
 
     async def _hints(self, page: list[Entry], restored: Restored) -> list[Write]:
+        targets = {entry.key: _target(entry) for entry in page}
+        found = await self._metadata.get(list({key for key in targets.values() if key}))
         writes: list[Write] = []
         for entry in page:
             _, text, tag = keys.parts(entry.key)
@@ -257,7 +190,7 @@ class Restore:
             if not record.digest:
                 continue
             digest = Digest.parse(record.digest)
-            if await self._metadata.get([keys.manifest(name, digest)]):
+            if targets[entry.key] in found:
                 writes.append(Put(keys.hint(name, digest, tag), b""))
             else:
                 writes.append(Delete(entry.key))
@@ -266,24 +199,10 @@ class Restore:
                 restored.findings.append(Finding("tag-dropped", what, about, (about,)))
         return writes
 
-    async def _revive(self, claim: Claim) -> None:
-        """Let pinned blobs live, and give the others their grace anew."""
-        now = stamp(self._now())
-        async for page in self._pages("b"):
-            writes: list[Write] = []
-            for entry in page:
-                record, pins = decode(BlobRecord, entry.value), keys.pins(_digest(entry.key))
-                if record.state is BlobState.CONDEMNED:
-                    is_pinned = await self._metadata.scan(pins, prefix_end(pins), limit=1)
-                    state = BlobState.LIVE if is_pinned else record.state
-                    new = msgspec.structs.replace(record, state=state, since=now)
-                    writes.append(Put(entry.key, encode(new)))
-            await claim.commit(writes)
-
     async def _manifest(self, entry: Entry) -> Manifest:
         _, _, text = keys.parts(entry.key)
         digest = Digest.parse(text)
-        record = await self._record(digest)
+        record = await read_record(self._metadata, digest)
         if record is None:
             raise BlobUnknown(f"there is no blob {digest}")
         async with self._blobs.read(await self._blobs.load(digest, record)) as blocks:
@@ -291,18 +210,8 @@ class Restore:
         media_type = decode(ManifestRecord, entry.value).media_type
         return Manifest.parse(raw, media_type, digest=digest)
 
-    async def _record(self, digest: Digest) -> BlobRecord | None:
-        key = keys.blob(digest)
-        entry = (await self._metadata.get([key])).get(key)
-        return decode(BlobRecord, entry.value) if entry is not None else None
 
-    async def _pages(self, letter: str) -> AsyncIterator[list[Entry]]:
-        prefix = keys.kind(letter)
-        start, stop = prefix, prefix_end(prefix)
-        while page := await self._metadata.scan(start, stop, limit=_BATCH):
-            yield page
-            start = page[-1].key + b"\0"
-
-
-def _digest(key: bytes) -> Digest:
-    return Digest.parse(keys.parts(key)[1])
+def _target(entry: Entry) -> bytes:
+    """Return the key of the manifest that a tag names; nothing for a channel."""
+    name, record = RepositoryName(keys.parts(entry.key)[1]), decode(TagRecord, entry.value)
+    return keys.manifest(name, Digest.parse(record.digest)) if record.digest else b""
