@@ -26,7 +26,7 @@ VALUES = {
 }
 PORTS = {"metadata", "blobstore", "access"}
 FACES = {"distribution", "appr_api"}
-ROOTS = {"__main__", "cli", "config", "server", "stores", "telemetry", "workers"}
+ROOTS = {"__main__", "cli", "config", "schedule", "server", "stores", "telemetry", "workers"}
 
 # room -> (rooms of ours that it may import, libraries it may import, the reason)
 RULES: dict[str, tuple[set[str], set[str], str]] = {

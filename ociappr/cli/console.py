@@ -64,6 +64,11 @@ def say(text: str) -> None:
         click.echo(text)
 
 
+def row(code: str, what: str, about: str, breaks: Sequence[str] = ()) -> Mapping[str, object]:
+    """Return a row that tells something: a *code* for programs, the tags that it *breaks*."""
+    return {"code": code, "what": what, "about": about, "breaks": list(breaks)}
+
+
 def _dumped(document: object, form: str) -> str:
     text = json.dumps(document, indent=2 if isinstance(document, list) else None, default=str)
     if form == "json":
@@ -85,12 +90,16 @@ def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     if not rows:
         return []
     names = list(rows[0])
-    cells = [[str(row[name]) for name in names] for row in rows]
+    cells = [[_cell(row[name]) for name in names] for row in rows]
     widths = [max(len(row[column]) for row in [names, *cells]) for column in range(len(names))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [names, *cells]
     ]
+
+
+def _cell(value: object) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
@@ -115,6 +124,20 @@ def output_option(command: C) -> C:
     return option(command)
 
 
+def verbose_option(command: C) -> C:
+    """Add ``--verbose``, which errors follow."""
+    option = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_keep(_VERBOSE),
+        help="Show the whole chain of an error.",
+    )
+    return option(command)
+
+
 def settings_options(command: C) -> C:
     """Add the flags that choose settings; each is one key of the configuration."""
     options = [
@@ -124,15 +147,7 @@ def settings_options(command: C) -> C:
         click.option("--data", metavar="DIR", help="Directory of the default stores."),
         click.option("--metadata", "metadata__url", metavar="URL", help="sqlite:///PATH"),
         click.option("--storage", "storage__url", metavar="URL", help="file:///PATH"),
-        click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_keep(_VERBOSE),
-            help="Show the whole chain of an error.",
-        ),
+        verbose_option,
     ]
     for option in reversed(options):
         command = option(command)

@@ -42,7 +42,7 @@ class Claim:
         """
         found = await held(metadata)
         if found is None:
-            await _require_empty(metadata)
+            await require_empty(metadata)
         elif (record := decode(ClaimRecord, found.value)) and record.by != by:
             hint = f"finish that, or choose an empty target for `ociappr {by}`"
             raise StoreUnavailable(f"`ociappr {record.by}` has begun to fill these", hint=hint)
@@ -92,7 +92,8 @@ async def held(metadata: MetadataStore) -> Entry | None:
     return (await metadata.get([CLAIM_KEY])).get(CLAIM_KEY)
 
 
-async def _require_empty(metadata: MetadataStore) -> None:
+async def require_empty(metadata: MetadataStore) -> None:
+    """Raise `StoreUnavailable` for metadata that were ever used."""
     entries = await metadata.scan(FIRST, LAST, limit=len(_OWN) + 1)
     if any(entry.key not in _OWN for entry in entries):
         raise StoreUnavailable(

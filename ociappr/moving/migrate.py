@@ -21,7 +21,7 @@ from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, DigestInvalid, StoreUnavailable
 from ociappr.metadata import Delete, Entry, MetadataStore, Put, Write, scan_all
 from ociappr.moving import Stores
-from ociappr.moving.claim import Claim, held
+from ociappr.moving.claim import Claim, held, require_empty
 from ociappr.moving.copier import Copier
 from ociappr.moving.kinds import CONTENT, JOURNAL, LOOSE, stays
 from ociappr.moving.pages import PAGE, pages
@@ -89,7 +89,8 @@ class Migration:
         await admit(self._source.metadata, self._source.blobs)
         registry = await identity(self._source.metadata)
         metadata = self._target.metadata
-        if not self._shared and await held(metadata) is None:
+        if await held(metadata) is None:
+            await require_empty(metadata)
             await self._require_no_blobs()
         claim = await Claim.take(metadata, by=_BY, source=registry)
         await introduce(metadata, registry)
@@ -232,6 +233,8 @@ class Migration:
     # -- the target ------------------------------------------------------------------------------
 
     async def _require_no_blobs(self) -> None:
+        if self._shared:
+            return
         async for _ in self._target.blobs.walk():
             raise StoreUnavailable(
                 "the target's storage holds objects already",

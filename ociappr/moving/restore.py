@@ -54,7 +54,7 @@ class Restored:
 
     snapshot: str
     created: str
-    damaged: tuple[str, ...]
+    damaged: tuple[tuple[str, str], ...]
     counts: Mapping[str, int]
     unsettled: tuple[str, ...]
     adopted: Adopted = field(default_factory=Adopted)
@@ -112,7 +112,7 @@ class Restore:
             try:
                 header, end = await self._sum(candidate)
             except Damaged as error:
-                damaged.append(f"{candidate}: {error}")
+                damaged.append((candidate, str(error)))
                 continue
             except BlobUnknown:
                 hint = "`ociappr restore --list` shows what there is"
@@ -121,7 +121,7 @@ class Restore:
             counts, unsettled = end.counts, end.unsettled
             told = Restored(candidate, header.created, tuple(damaged), counts, unsettled)
             return told, header
-        what = "; ".join(damaged) or "there is none"
+        what = "; ".join(f"{one}: {why}" for one, why in damaged) or "there is none"
         raise StoreUnavailable(
             f"no snapshot can be restored: {what}", hint="name another with --snapshot or --from"
         )

@@ -217,7 +217,7 @@ async def test_the_newest_that_is_whole(world: World) -> None:
     after = lost(world)
     done = await restore(after)
     assert done.snapshot == older.name
-    assert done.damaged == (f"{newer.name}: it ends too early",)
+    assert done.damaged == ((newer.name, "it ends too early"),)
     assert await picture(after) == shown
     with pytest.raises(StoreUnavailable, match=r"no snapshot can be restored: .*ends too early"):
         await restore(lost(world), newer.name)
