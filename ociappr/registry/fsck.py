@@ -10,7 +10,7 @@ from ociappr.blobstore import Locator
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, OciapprError
 from ociappr.manifest import Manifest
-from ociappr.metadata import Entry, MetadataStore, prefix_end, scan_all
+from ociappr.metadata import Entry, MetadataStore, scan_all
 from ociappr.names import RepositoryName
 from ociappr.registry import derived, keys
 from ociappr.registry.blobs import Blobs
@@ -155,8 +155,7 @@ class Fsck:
             record = await self._record(digest)
             if record is None or record.birth.encode() == entry.value:
                 continue
-            pins = keys.pins(digest) + f"{name}\0".encode()
-            if await self._metadata.scan(pins, prefix_end(pins), limit=1):
+            if await self._repair.is_needed(digest, name):
                 yield _finding("link-void", _shown(entry.key)), self._repair.link(entry.key, digest)
 
     async def _check_blobs(self) -> AsyncIterator[Found]:

@@ -8,12 +8,12 @@ from datetime import datetime
 
 from ociappr.digest import Digest, new_hash
 from ociappr.errors import BlobUnknown
-from ociappr.metadata import MetadataStore, Transaction, prefix_end, transact
+from ociappr.metadata import MetadataStore, Transaction, prefix_end, scan_all, transact
 from ociappr.registry import keys
 from ociappr.registry.blobs import Blobs
 from ociappr.registry.derived import put_blob
 from ociappr.registry.naming import read_blob
-from ociappr.registry.records import BinRecord, BlobRecord, decode, encode, stamp
+from ociappr.registry.records import BinRecord, BlobRecord, encode, stamp
 
 Remedy = Callable[[], Awaitable[bool]]
 """Mends one finding, or finds that it is none any more; tells whether it is mended."""
@@ -79,11 +79,9 @@ class Repair:
     def link(self, key: bytes, digest: Digest) -> Remedy:
         """Let a void link show the blob again, for a repository whose manifests need it."""
         name = keys.parts(key)[2]
-        pins = keys.pins(digest) + f"{name}\0".encode()
 
         async def body(txn: Transaction) -> bool:
-            record = await read_blob(txn, digest)
-            needed = await self._metadata.scan(pins, prefix_end(pins), limit=1)
+            record, needed = await read_blob(txn, digest), await self.is_needed(digest, name)
             if record is None or not needed or await txn.get(key) is None:
                 return False
             txn.put(key, record.birth.encode())
@@ -94,28 +92,46 @@ class Repair:
     def set_aside(self, digest: Digest) -> Remedy:
         """Forget a blob whose bytes are not its own, so that a push brings it back.
 
-        What is left of stored bytes waits in the bin for the grace period. Links stay: they are
-        void, and show the blob again when it was pushed and `link` has seen to them.
+        What is left of stored bytes waits in the bin for the grace period. Links stay where
+        manifests need the blob: void, until it was pushed and `link` has seen to them.
         """
         now = stamp(self._now())
 
-        async def body(txn: Transaction) -> None:
+        async def body(txn: Transaction) -> bool:
             record = await read_blob(txn, digest)
             if record is None or not await self.damage(digest, record):
-                return
+                return record is not None
             put_blob(txn, digest, old=record, new=None)
             for locator, _ in record.parts:
                 binned = encode(BinRecord(digest=str(digest), since=now))
                 txn.put(keys.binned(locator), binned)
             if not record.parts:
                 txn.delete(keys.inline(digest, record.birth))
+            return False
 
         async def remedy() -> bool:
-            await transact(self._metadata, body)
-            key = keys.blob(digest)
-            found = (await self._metadata.get([key])).get(key)
-            return found is not None and not await self.damage(
-                digest, decode(BlobRecord, found.value)
-            )
+            is_sound = await transact(self._metadata, body)
+            if not is_sound:
+                await self._unlink_idle(digest)
+            return is_sound
 
         return remedy
+
+    async def _unlink_idle(self, digest: Digest) -> None:
+        """Delete the void links of repositories without a manifest that needs the blob."""
+        async for entry in scan_all(self._metadata, keys.links(digest)):
+            key = entry.key
+
+            async def body(txn: Transaction, key: bytes = key) -> None:
+                record, birth = await read_blob(txn, digest), await txn.get(key)
+                txn.require_empty(keys.pins(digest) + f"{keys.parts(key)[2]}\0".encode())
+                if birth is not None and (record is None or record.birth.encode() != birth):
+                    txn.delete(key)
+
+            if not await self.is_needed(digest, keys.parts(key)[2]):
+                await transact(self._metadata, body)
+
+    async def is_needed(self, digest: Digest, repository: str) -> bool:
+        """Tell whether manifests of *repository* need the blob *digest*."""
+        pins = keys.pins(digest) + f"{repository}\0".encode()
+        return bool(await self._metadata.scan(pins, prefix_end(pins), limit=1))
