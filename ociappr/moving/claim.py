@@ -97,8 +97,8 @@ async def require_empty(metadata: MetadataStore) -> None:
     entries = await metadata.scan(FIRST, LAST, limit=len(_OWN) + 1)
     if any(entry.key not in _OWN for entry in entries):
         raise StoreUnavailable(
-            "the target's metadata hold a registry already",
-            hint="choose an empty target; nothing was changed",
+            "the metadata hold a registry already",
+            hint="choose an empty store; nothing was changed",
         )
 
 

@@ -32,6 +32,7 @@ from tests.contracts.blobstore import (
     staged,
     stream,
 )
+from tests.contracts.snapshots import SnapshotsContract
 
 _CALLS = ("open", "write", "fdatasync", "fsync", "link", "rename", "unlink", "copy_file_range")
 
@@ -131,7 +132,7 @@ def failing(kind: str, number: int) -> Callable[[str], None]:
     return fail
 
 
-class TestFilesystemBlobs(BlobStoreContract, DurableContract):
+class TestFilesystemBlobs(BlobStoreContract, DurableContract, SnapshotsContract):
     @pytest.fixture
     async def reopen(self, store: FilesystemBlobs, root: Path) -> AsyncIterator[Reopen]:
         opened: list[FilesystemBlobs] = []
