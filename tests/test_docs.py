@@ -23,6 +23,7 @@ DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.m
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 COMMANDS = (ROOT / "docs" / "cli.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+MOVING = (ROOT / "docs" / "moving.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -93,17 +94,18 @@ def test_every_command_and_flag_is_described() -> None:
 
 def test_flags_are_described_with_their_commands() -> None:
     parts = re.split(
-        r"^(All commands.*|.*`config`, `gc`.*|`serve`:)$", COMMANDS, flags=re.MULTILINE
+        r"^(All commands.*|`[a-z`, ]*(?: and `[a-z]+`)?:)$", COMMANDS, flags=re.MULTILINE
     )
-    shared, output, serving = (set(re.findall(r"`(--[a-z-]+)", parts[n])) for n in (2, 4, 6))
-    found = {
-        name: {flag for flag in flags(command) if flag.startswith("--")}
-        for name, command in commands().items()
+    listed = {
+        head: set(re.findall(r"^\| (?:`-v`, )?`(--[a-z-]+)", text, re.MULTILINE))
+        for head, text in zip(parts[1::2], parts[2::2], strict=True)
     }
-    shared.add("--verbose")
-    assert found["version"] == set()
-    assert found["serve"] == shared | serving
-    assert found["config"] == found["gc"] == found["fsck"] == shared | output
+    shared = next(flags for head, flags in listed.items() if head.startswith("All"))
+    for name, command in commands().items():
+        expected = {"version": set(), "migrate": {"--verbose"}}.get(name, shared)
+        for head, own in listed.items():
+            expected = expected | own if f"`{name}`" in head and own is not shared else expected
+        assert {flag for flag in flags(command) if flag.startswith("--")} == expected, name
 
 
 def test_commands_in_documents_exist() -> None:
@@ -166,19 +168,46 @@ def run(script: str, directory: Path) -> str:
 
 @pytest.mark.slow
 def test_a_backup_of_a_running_server_is_whole(shell: Path) -> None:
-    backup, collect, check = blocks(OPERATIONS, "sh")
+    backup, restore, collect, check = blocks(OPERATIONS, "sh")
     servers = Servers(shell)
     try:
         server = servers(data=shell / "data")
         digest = push_image(server, "a/b", "1.0.0", [b"layer" * 10_000])
-        (shell / "backup").mkdir()
+        run(backup, shell)
         fine = "everything is as it should be\n"
-        assert run(backup, shell) == fine
+        assert run(restore, shell).endswith(fine)
         push_image(server, "a/b", "2.0.0", [b"later" * 10_000])
         assert "freed" in run(collect, shell)
         assert run(check, shell) == fine
         servers.kill(server)
         restored = servers(data=shell / "backup")
         assert get_manifest(restored, "a/b", "1.0.0")[2] == digest
+    finally:
+        servers.stop_all()
+
+
+@pytest.mark.slow
+def test_moving_house(shell: Path) -> None:
+    """Copied beside its running server, then copied again; then the metadata are lost."""
+    migrate, restore, elsewhere = blocks(MOVING, "sh")
+    servers = Servers(shell)
+    try:
+        server = servers(data=shell / "data")
+        first = push_image(server, "a/b", "1.0.0", [b"layer" * 10_000])
+        verified = "the target is the same registry, and verified\n"
+        assert run(migrate, shell).endswith(verified)
+        second = push_image(server, "a/b", "2.0.0", [b"later" * 10_000])
+        run(elsewhere.splitlines()[0], shell)
+        run("ociappr backup --data data", shell)
+        servers.stop(server)
+        assert run(migrate, shell).endswith(verified)
+        for path in (shell / "data").glob("metadata.db*"):
+            path.unlink()
+        assert run(elsewhere.splitlines()[1], shell).startswith("snapshot ")
+        assert run(restore, shell).endswith("everything in the snapshot is there\n")
+        for data in ("data", "moved"):
+            there = servers(data=shell / data)
+            assert get_manifest(there, "a/b", "1.0.0")[2] == first
+            assert get_manifest(there, "a/b", "2.0.0")[2] == second
     finally:
         servers.stop_all()
