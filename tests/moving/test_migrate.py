@@ -11,12 +11,15 @@ import pytest
 from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.digest import Digest
 from ociappr.errors import ManifestUnknown, StoreUnavailable
-from ociappr.metadata import Put, scan_all
+from ociappr.metadata import Entry, Put, scan_all
 from ociappr.metadata.memory import MemoryMetadata
 from ociappr.moving import Stores, kinds
+from ociappr.moving.claim import Claim
 from ociappr.moving.migrate import Migrated, Migration
+from ociappr.names import Reference, Tag
 from ociappr.registry import Sparse, keys
 from ociappr.registry.records import BlobRecord, decode, encode
+from ociappr.registry.schema import identity
 from tests.core.conftest import NewWorld
 from tests.core.stage import Call, Crash, DirectedBlobs, DirectedMetadata, Scenes
 from tests.core.world import MIDDLE, SMALL, A, World, chunks, content, push_blob, tagged
@@ -114,6 +117,86 @@ async def test_while_the_source_is_written(world: World) -> None:
     await assert_moved(world, target)
 
 
+@pytest.mark.parametrize("kind", ["b", "m", "t", "e"])
+async def test_a_source_that_changes_in_every_pass(memory: World, kind: str) -> None:
+    """A tag that is put behind the place where a pass is does not escape the next one."""
+    registry = await furnish(memory)
+    target, scenes, count = empty(memory), Scenes(), 0
+    subject = await registry.manifests.get(Reference(A, Tag("subject")))
+
+    async def put_tag(_: Call) -> None:
+        nonlocal count
+        count += 1
+        reference = Reference(A, Tag(f"early-{count}"))
+        await registry.manifests.put(reference, subject.media_type, subject.raw)
+        if count < 6:
+            scenes.after_next("scan", kind, put_tag)
+
+    scenes.after_next("scan", kind, put_tag)
+    directed = World(
+        DirectedMetadata(memory.metadata, scenes), memory.store, memory.clock, memory.settings
+    )
+    assert (await migrate(directed, target)).complete
+    assert count == 6
+    await assert_moved(memory, target)
+
+
+async def test_a_source_that_never_rests(memory: World) -> None:
+    """It is told, and nothing can open the target, until a run comes to an end."""
+    registry = await furnish(memory)
+    target, scenes, count = empty(memory), Scenes(), 0
+
+    async def push(_: Call) -> None:
+        nonlocal count
+        count += 1
+        scenes.after_next("scan", "b", push)
+        await push_more(registry, count)
+
+    scenes.after_next("scan", "b", push)
+    directed = World(
+        DirectedMetadata(memory.metadata, scenes), memory.store, memory.clock, memory.settings
+    )
+    assert not (await migrate(directed, target)).complete
+    with pytest.raises(StoreUnavailable, match="not whole"):
+        await target.registry()
+    assert (await migrate(memory, target)).complete
+    await assert_moved(memory, target)
+
+
+async def test_condemned_blobs_stay_behind(world: World) -> None:
+    """Revived, they come with the next run; the bytes that are there are not sent again."""
+    registry, target = await furnish(world), empty(world)
+    garbage = content(MIDDLE, "without a manifest")
+    await migrate(world, target)
+    await world.collect()
+    assert (await migrate(world, target)).complete
+    assert await target.blob(Digest.of(garbage)) is None
+    links = [entry.key for entry in await target.entries("l")]
+    assert not [key for key in links if str(Digest.of(garbage)).encode() in key]
+    await push_blob(registry, garbage)
+    done = await migrate(world, target)
+    assert (done.complete, done.progress.copied_bytes) == (True, len(garbage))
+    await target.settle()
+    assert await target.faults() == []
+
+
+async def test_a_record_that_changed_moves_without_its_bytes(memory: World) -> None:
+    await furnish(memory)
+    target = empty(memory)
+    await migrate(memory, target)
+    digest = Digest.of(LAYERS[1])
+    record = await memory.blob(digest)
+    assert record is not None
+    changed = msgspec.structs.replace(record, since="2031-01-01T00:00:00.000000Z")
+    await memory.metadata.commit([], [Put(keys.blob(digest), encode(changed))])
+    done = await migrate(memory, target)
+    assert (done.progress.blobs, done.progress.copied_bytes) == (1, 0)
+    moved = await target.blob(digest)
+    assert moved is not None
+    assert moved.since == changed.since
+    await assert_moved(memory, target)
+
+
 async def test_again_takes_what_came_meanwhile(world: World) -> None:
     registry, target = await furnish(world), empty(world)
     first = await migrate(world, target)
@@ -160,19 +243,24 @@ async def test_a_crash_at_any_step(memory: World) -> None:
     raise AssertionError("the migration did not end")
 
 
-async def test_only_the_run_that_began_last_writes(memory: World) -> None:
+@pytest.mark.parametrize("kind", ["b", "t"])
+async def test_only_the_run_that_began_last_writes(memory: World, kind: str) -> None:
     await furnish(memory)
-    target, scenes = empty(memory), Scenes()
+    target, scenes, had = empty(memory), Scenes(), list[Entry]()
 
     async def overtake(_: Call) -> None:
-        assert (await migrate(memory, target)).complete
+        registry = await identity(memory.metadata)
+        await Claim.take(target.metadata, by="migrate", source=registry)
+        had.extend(await target.entries("bt"))
 
-    scenes.before_next("commit", "t", overtake)
+    scenes.before_next("commit", kind, overtake)
     directed = World(
         DirectedMetadata(target.metadata, scenes), target.store, memory.clock, memory.settings
     )
     with pytest.raises(StoreUnavailable, match="has taken these metadata over"):
         await migrate(memory, directed)
+    assert await target.entries("bt") == had
+    assert (await migrate(memory, target)).complete
     await assert_moved(memory, target)
 
 

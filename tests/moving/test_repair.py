@@ -9,11 +9,12 @@ from ociappr.blobstore import UploadId
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown
 from ociappr.metadata import Delete, Put
-from ociappr.names import Tag
+from ociappr.names import Reference, Tag
 from ociappr.registry import keys
 from ociappr.registry.fsck import Finding
 from ociappr.registry.records import encode
-from tests.core.world import A, B, World, chunks, push_blob, read
+from tests.core.stage import Call, DirectedMetadata, Scenes
+from tests.core.world import A, B, World, chunks, push_blob, push_manifest, read, tagged
 from tests.moving.house import LAYERS, NESTED, furnish
 from tests.moving.picture import picture
 
@@ -120,3 +121,32 @@ async def test_a_deep_blob_breaks_every_tag_above_it(world: World) -> None:
     await world.store.delete(record.parts[0][0])
     (found,) = await check(world)
     assert (found.code, found.breaks) == ("blob-gone", BREAKS)
+
+
+async def test_a_repair_checks_that_what_it_found_is_still_so(memory: World) -> None:
+    """A manifest is deleted, or pushed again, between the look and the commit."""
+    registry = await furnish(memory)
+    digest = await tagged(registry, "subject")
+    raw = (await registry.manifests.get(Reference(A, digest))).raw
+    pin, scenes = keys.pin(digest, A, digest), Scenes()
+    directed = World(
+        DirectedMetadata(memory.metadata, scenes), memory.store, memory.clock, memory.settings
+    )
+
+    async def delete(_: Call) -> None:
+        await registry.manifests.delete(A, digest)
+
+    async def push(_: Call) -> None:
+        await push_manifest(registry, raw)
+
+    await memory.metadata.commit([], [Delete(pin)])
+    scenes.before_next("commit", "p", delete)
+    await check(directed, repair=True)
+    assert scenes.played
+    assert await memory.value(pin) is None
+    await memory.metadata.commit([], [Put(pin, b"")])
+    scenes.before_next("commit", "P", push)
+    await check(directed, repair=True)
+    assert scenes.played
+    assert await memory.value(pin) is not None
+    assert await check(memory) == []

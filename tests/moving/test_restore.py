@@ -341,6 +341,29 @@ async def test_a_crash_while_restoring(memory: World) -> None:
     raise AssertionError("the restoration did not end")
 
 
+async def test_another_snapshot_than_the_run_before(memory: World) -> None:
+    """What a run that broke off has filled in does not mix with what the next one brings."""
+    registry = await furnish(memory)
+    older = await back_up(memory, registry)
+    memory.clock.advance(timedelta(days=1))
+    await registry.manifests.delete(A, await tagged(registry, "index"))
+    await back_up(memory, registry)
+    shown = await picture(memory)
+    after, scenes = lost(memory), Scenes()
+
+    async def fail(_: Call) -> None:
+        raise StoreUnavailable("cut")
+
+    scenes.before_next("commit", "h", fail)
+    directed = World(
+        DirectedMetadata(after.metadata, scenes), after.store, memory.clock, memory.settings
+    )
+    with pytest.raises(StoreUnavailable, match="cut"):
+        await restore(directed, older.name)
+    assert (await restore(after)).findings == []
+    assert await picture(after) == shown
+
+
 # -- the format ----------------------------------------------------------------------------------
 
 HEADER = Header(1, "registry", "2030-01-01T00:00:00.000000Z")
@@ -382,11 +405,19 @@ async def test_every_flipped_byte_is_noticed() -> None:
 @pytest.mark.parametrize(
     "frames",
     [[], [Record(b"t", b"")], [HEADER, HEADER], [HEADER, End({}, "0" * 64)]],
-    ids=["nothing", "no header", "two headers", "a false sum"],
+    ids=["nothing", "no header", "two headers", "two ends"],
 )
 async def test_what_is_no_snapshot(frames: list[Frame]) -> None:
     with pytest.raises(Damaged):
         await unpacked(await packed(*frames))
+
+
+async def test_a_false_sum() -> None:
+    """Where gzip's own checksum is right, as in a snapshot that was put together anew."""
+    packer = Packer()
+    data = await packer.pack(HEADER, End({}, "0" * 64)) + packer._zlib.flush()
+    with pytest.raises(Damaged, match="its sum is not that of its content"):
+        await unpacked(data)
 
 
 async def test_something_behind_the_end() -> None:
