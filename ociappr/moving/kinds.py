@@ -17,7 +17,7 @@ LOOSE = "kg"
 JOURNAL = "e"
 
 LEFT = "ux"
-"""Upload sessions, the bin: what is under way. Clients begin such uploads again."""
+"""Upload sessions and the bin: what is under way. Only a snapshot takes the bin along."""
 
 DERIVED = "opfah"
 """Computed again when a snapshot is restored."""

@@ -141,7 +141,8 @@ async def test_a_repair_checks_that_what_it_found_is_still_so(memory: World) -> 
 
     await memory.metadata.commit([], [Delete(pin)])
     scenes.before_next("commit", "p", delete)
-    await check(directed, repair=True)
+    found = await check(directed, repair=True)
+    assert [(one.code, one.repaired) for one in found] == [("derived-missing", False)]
     assert scenes.played
     assert await memory.value(pin) is None
     await memory.metadata.commit([], [Put(pin, b"")])
