@@ -64,6 +64,12 @@ def say(text: str) -> None:
         click.echo(text)
 
 
+def progress(text: str) -> None:
+    """Print *text* on standard error, if people read the output."""
+    if click.get_current_context().meta.get(_OUTPUT, "text") == "text":
+        click.echo(text, err=True)
+
+
 def row(code: str, what: str, about: str, breaks: Sequence[str] = ()) -> Mapping[str, object]:
     """Return a row that tells something: a *code* for programs, the tags that it *breaks*."""
     return {"code": code, "what": what, "about": about, "breaks": list(breaks)}

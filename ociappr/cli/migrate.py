@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ociappr.cli.console import Exit, output_option, row, say, show, verbose_option
+from ociappr.cli.console import Exit, output_option, progress, row, say, show, verbose_option
 from ociappr.config import Config, ConfigError, load
 
 if TYPE_CHECKING:
@@ -92,16 +92,15 @@ class _Teller:
     _told: float = 0.0
     _stage: tuple[int, str] = field(default=(0, ""))
 
-    def tell(self, progress: Progress) -> None:
-        stage = (progress.number, progress.stage)
+    def tell(self, moved: Progress) -> None:
+        stage = (moved.number, moved.stage)
         if stage != self._stage or time.monotonic() - self._told > _SECONDS:
             self._stage, self._told = stage, time.monotonic()
-            line = f"pass {progress.number}, {progress.stage}: {_shown(progress)}"
-            click.echo(line, err=True)
+            progress(f"pass {moved.number}, {moved.stage}: {_shown(moved)}")
 
 
-def _shown(progress: Progress) -> str:
+def _shown(moved: Progress) -> str:
     return (
-        f"{progress.blobs} blobs and {progress.records} records written"
-        f" ({progress.copied_bytes} bytes), {progress.deleted} deleted"
+        f"{moved.blobs} blobs and {moved.records} records written"
+        f" ({moved.copied_bytes} bytes), {moved.deleted} deleted"
     )

@@ -270,7 +270,8 @@ def test_a_registry_is_copied(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout.endswith("the target is the same registry, and verified\n")
     assert "pass 1, blobs: " in result.stderr
-    assert run("migrate", "--from", "data", "--to", "conf.yaml").exit_code == 0
+    quiet = run("migrate", "--from", "data", "--to", "conf.yaml", "--output", "json")
+    assert ([row["code"] for row in json.loads(quiet.stdout)], quiet.stderr) == (["migrated"], "")
     assert run("fsck", "--data", "other").exit_code == 0
     again = run("migrate", "--from", "data", "--to", "conf.yaml")
     assert again.exit_code == 1
