@@ -207,6 +207,13 @@ class CollectorSection(Section, frozen=True):
     rate: int = 0
 
 
+class BackupSection(Section, frozen=True):
+    """Snapshots of the metadata, beside the blobs."""
+
+    interval: Duration = Duration(days=1)
+    keep: int = 7
+
+
 class LimitsSection(Section, frozen=True):
     """How much at once."""
 
@@ -233,6 +240,7 @@ class Config(Section, frozen=True):
     manifests: ManifestsSection = ManifestsSection()
     appr: ApprSection = ApprSection()
     collector: CollectorSection = CollectorSection()
+    backup: BackupSection = BackupSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
     retention: tuple[RetentionRule, ...] = ()
@@ -401,6 +409,7 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
     (lambda c: not c.collector.interval, "collector.interval", "is more than nothing"),
     (lambda c: not c.collector.sessions, "collector.sessions", "is more than nothing"),
     (lambda c: c.collector.rate < 0, "collector.rate", "is 0, for as fast as can be, or more"),
+    (lambda c: c.backup.keep < 1, "backup.keep", "is 1 at least"),
     (lambda c: c.limits.uploads < 1, "limits.uploads", "is 1 at least"),
     (lambda c: c.metadata.connections < 1, "metadata.connections", "is 1 at least"),
     (lambda c: not c.metadata.timeout, "metadata.timeout", "is more than nothing"),

@@ -26,8 +26,10 @@ from ociappr.config import Config, shown
 from ociappr.distribution.application import install as install_distribution
 from ociappr.distribution.handlers import DistributionAPI
 from ociappr.errors import OciapprError
+from ociappr.moving import Stores
 from ociappr.registry import Registry, Settings
 from ociappr.registry.pulls import EVERY
+from ociappr.schedule import backing_up
 from ociappr.telemetry import ACCESS_LOG, AccessLog, Metrics, access_logger
 
 BACKLOG = 1024
@@ -63,8 +65,8 @@ def settings(config: Config) -> Settings:
 
 
 @asynccontextmanager
-async def open_registry(config: Config) -> AsyncIterator[Registry]:
-    """Open the stores of *config* and the registry over them; close them at the end.
+async def open_stores(config: Config) -> AsyncIterator[Stores]:
+    """Open the stores of *config* and close them at the end.
 
     Raises `ConfigError` and `StoreUnavailable`.
     """
@@ -72,11 +74,21 @@ async def open_registry(config: Config) -> AsyncIterator[Registry]:
     try:
         blobs = await stores.open_blobs(config)
         try:
-            yield await Registry.open(metadata, blobs, settings(config))
+            yield Stores(metadata, blobs, config.inline)
         finally:
             await blobs.close()
     finally:
         await metadata.close()
+
+
+@asynccontextmanager
+async def open_registry(config: Config) -> AsyncIterator[Registry]:
+    """Open the stores of *config* and the registry over them; close them at the end.
+
+    Raises `ConfigError` and `StoreUnavailable`.
+    """
+    async with open_stores(config) as opened:
+        yield await Registry.open(opened.metadata, opened.blobs, settings(config))
 
 
 # -- the application -----------------------------------------------------------------------------
@@ -258,7 +270,8 @@ async def run(
     ready: Callable[[], None],
 ) -> None:
     """Serve on *listener* to the end of *life*; then finish what runs and close the stores."""
-    async with open_registry(config) as registry:
+    async with open_stores(config) as opened:
+        registry = await Registry.open(opened.metadata, opened.blobs, settings(config))
         metrics = Metrics(worker)
         health = Health(registry, metrics)
         stderr = FileIO(sys.stderr.fileno(), "w", closefd=False) if config.log.access else None
@@ -279,7 +292,10 @@ async def run(
             _announce(config, listener)
         ready()
         async with _recording(config, registry):
-            async with _collecting(config, registry, metrics, runs=worker == 0):
+            async with (
+                _collecting(config, registry, metrics, runs=worker == 0),
+                backing_up(config, opened, registry, runs=worker == 0),
+            ):
                 await life.wait()
             health.draining = True
             await _finish(config, runner, front, life)

@@ -146,7 +146,16 @@ async def open_blobs(config: Config) -> BlobStore:
 
 def require(config: Config) -> None:
     """Raise `StoreUnavailable` unless stores of this machine are there: looking makes none."""
-    for path in _local(config):
+    _require(_local(config))
+
+
+def require_blobs(config: Config) -> None:
+    """Raise `StoreUnavailable` unless the blobs are there, if they are on this machine."""
+    _require(_local(config)[-1:] if _BLOBS[urlsplit(config.storage_url).scheme].is_local else [])
+
+
+def _require(paths: list[Path]) -> None:
+    for path in paths:
         if not path.exists():
             hint = "name the directory of the registry with --data, or start one there with serve"
             raise StoreUnavailable(f"there is no registry: {path} does not exist", hint=hint)

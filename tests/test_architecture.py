@@ -26,7 +26,19 @@ VALUES = {
 }
 PORTS = {"metadata", "blobstore", "access"}
 FACES = {"distribution", "appr_api"}
-ROOTS = {"__main__", "cli", "config", "server", "sources", "stores", "telemetry", "workers"}
+ROOTS = {
+    "__main__",
+    "cli",
+    "config",
+    "schedule",
+    "server",
+    "sources",
+    "stores",
+    "telemetry",
+    "workers",
+}
+
+BETWEEN = {"calls", "forwarded", "http", "legacy", "moving", "registry"}
 
 # room -> (rooms of ours that it may import, libraries it may import, the reason)
 RULES: dict[str, tuple[set[str], set[str], str]] = {
@@ -59,6 +71,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         {"aiohttp", "msgspec", "redis"},
         "reads old layouts by the libraries of their stores and publishes through the core",
     ),
+    "moving": (
+        VALUES | PORTS | {"registry"},
+        {"msgspec"},
+        "it moves registries between any stores, so it knows the ports and the core's records only",
+    ),
     "http": (VALUES | {"registry"}, {"aiohttp"}, "what the faces share of aiohttp"),
     "calls": (VALUES | {"access"}, {"aiohttp"}, "what the handlers of both faces are given"),
     **{
@@ -77,7 +94,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
     ),
     **{
         name: (
-            VALUES | PORTS | FACES | ROOTS | {"registry", "calls", "http", "forwarded", "legacy"},
+            VALUES
+            | PORTS
+            | FACES
+            | ROOTS
+            | {"registry", "calls", "http", "forwarded", "legacy", "moving"},
             {"aiohttp", "click", "msgspec", "prometheus_client", "rich", "yaml"},
             "roots put the parts together; only here a driver is named",
         )

@@ -25,6 +25,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 COMMANDS = (ROOT / "docs" / "cli.md").read_text()
 RETENTION = (ROOT / "docs" / "retention.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+MOVING = (ROOT / "docs" / "moving.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -110,24 +111,18 @@ def test_every_command_and_flag_is_described() -> None:
 
 def test_flags_are_described_with_their_commands() -> None:
     parts = re.split(
-        r"^(All commands.*|.*`config`, `gc`.*|`gc`:|`serve`:|`import`:)$",
-        COMMANDS,
-        flags=re.MULTILINE,
+        r"^(All commands.*|`[a-z`, ]*(?: and `[a-z]+`)?:)$", COMMANDS, flags=re.MULTILINE
     )
-    shared, output, collecting, serving, importing = (
-        set(re.findall(r"^\| `(?:-., `)?(--[a-z-]+)", parts[n], re.MULTILINE))
-        for n in (2, 4, 6, 8, 10)
-    )
-    found = {
-        name: {flag for flag in flags(command) if flag.startswith("--")}
-        for name, command in commands().items()
+    listed = {
+        head: set(re.findall(r"^\| (?:`-v`, )?`(--[a-z-]+)", text, re.MULTILINE))
+        for head, text in zip(parts[1::2], parts[2::2], strict=True)
     }
-    shared.add("--verbose")
-    assert found["version"] == set()
-    assert found["serve"] == shared | serving
-    assert found["import"] == shared | output | importing
-    assert found["config"] == found["fsck"] == shared | output
-    assert found["gc"] == shared | output | collecting
+    shared = next(flags for head, flags in listed.items() if head.startswith("All"))
+    for name, command in commands().items():
+        expected = {"version": set(), "migrate": {"--verbose"}}.get(name, shared)
+        for head, own in listed.items():
+            expected = expected | own if f"`{name}`" in head and own is not shared else expected
+        assert {flag for flag in flags(command) if flag.startswith("--")} == expected, name
 
 
 def test_commands_in_documents_exist() -> None:
@@ -190,14 +185,14 @@ def run(script: str, directory: Path) -> str:
 
 @pytest.mark.slow
 def test_a_backup_of_a_running_server_is_whole(shell: Path) -> None:
-    backup, collect, check = blocks(OPERATIONS, "sh")
+    backup, restore, collect, check = blocks(OPERATIONS, "sh")
     servers = Servers(shell)
     try:
         server = servers(data=shell / "data")
         digest = push_image(server, "a/b", "1.0.0", [b"layer" * 10_000])
-        (shell / "backup").mkdir()
+        run(backup, shell)
         fine = "everything is as it should be\n"
-        assert run(backup, shell) == fine
+        assert run(restore, shell).endswith(fine)
         push_image(server, "a/b", "2.0.0", [b"later" * 10_000])
         assert "freed" in run(collect, shell)
         assert run(check, shell) == fine
@@ -225,5 +220,31 @@ def test_a_registry_is_thinned_as_documented(shell: Path) -> None:
         assert "no tag reaches 1 manifests" in run(collect, shell)
         found = tags(server, "team/app")
         assert set(found) == {"latest", *(f"1.{number}.0" for number in range(2, 12))}
+    finally:
+        servers.stop_all()
+
+
+def test_moving_house(shell: Path) -> None:
+    """Copied beside its running server, then copied again; then the metadata are lost."""
+    migrate, restore, elsewhere = blocks(MOVING, "sh")
+    servers = Servers(shell)
+    try:
+        server = servers(data=shell / "data")
+        first = push_image(server, "a/b", "1.0.0", [b"layer" * 10_000])
+        verified = "the target is the same registry, and verified\n"
+        assert run(migrate, shell).endswith(verified)
+        second = push_image(server, "a/b", "2.0.0", [b"later" * 10_000])
+        run(elsewhere.splitlines()[0], shell)
+        run("ociappr backup --data data", shell)
+        servers.stop(server)
+        assert run(migrate, shell).endswith(verified)
+        for path in (shell / "data").glob("metadata.db*"):
+            path.unlink()
+        assert run(elsewhere.splitlines()[1], shell).startswith("snapshot ")
+        assert run(restore, shell).endswith("everything in the snapshot is there\n")
+        for data in ("data", "moved"):
+            there = servers(data=shell / data)
+            assert get_manifest(there, "a/b", "1.0.0")[2] == first
+            assert get_manifest(there, "a/b", "2.0.0")[2] == second
     finally:
         servers.stop_all()

@@ -70,6 +70,17 @@ def is_text() -> bool:
     return bool(click.get_current_context().meta.get(_OUTPUT, "text") == "text")
 
 
+def progress(text: str) -> None:
+    """Print *text* on standard error, if people read the output."""
+    if click.get_current_context().meta.get(_OUTPUT, "text") == "text":
+        click.echo(text, err=True)
+
+
+def row(code: str, what: str, about: str, breaks: Sequence[str] = ()) -> Mapping[str, object]:
+    """Return a row that tells something: a *code* for programs, the tags that it *breaks*."""
+    return {"code": code, "what": what, "about": about, "breaks": list(breaks)}
+
+
 def _dumped(document: object, form: str) -> str:
     text = json.dumps(document, indent=2 if isinstance(document, list) else None, default=str)
     if form == "json":
@@ -95,12 +106,16 @@ def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     if not rows:
         return []
     names = list(rows[0])
-    cells = [[str(row[name]) for name in names] for row in rows]
+    cells = [[_cell(row[name]) for name in names] for row in rows]
     widths = [max(len(row[column]) for row in [names, *cells]) for column in range(len(names))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [names, *cells]
     ]
+
+
+def _cell(value: object) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
@@ -125,6 +140,20 @@ def output_option(command: C) -> C:
     return option(command)
 
 
+def verbose_option(command: C) -> C:
+    """Add ``--verbose``, which errors follow."""
+    option = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_keep(_VERBOSE),
+        help="Show the whole chain of an error.",
+    )
+    return option(command)
+
+
 def settings_options(command: C) -> C:
     """Add the flags that choose settings; each is one key of the configuration."""
     options = [
@@ -139,15 +168,7 @@ def settings_options(command: C) -> C:
             help="sqlite:///PATH or postgresql://USER@HOST/DATABASE",
         ),
         click.option("--storage", "storage__url", metavar="URL", help="file:///PATH"),
-        click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_keep(_VERBOSE),
-            help="Show the whole chain of an error.",
-        ),
+        verbose_option,
     ]
     for option in reversed(options):
         command = option(command)

@@ -16,7 +16,10 @@ _COMMANDS: Mapping[str, str] = {
     "serve": "Run the registry.",
     "config": "Print the effective settings and where each came from.",
     "gc": "Run the collector once.",
-    "fsck": "Read and hash every blob, derive every derived key again, report.",
+    "fsck": "Read and hash every blob, derive every derived key again, report or repair.",
+    "backup": "Write a snapshot of the metadata.",
+    "restore": "Bring a registry back from a snapshot and its blobs.",
+    "migrate": "Copy a registry into another pair of stores.",
     "import": "Take over what an original appr server left behind.",
     "version": "Print the version.",
 }

@@ -20,6 +20,7 @@ from ociappr.registry.publishing import Publishing
 from ociappr.registry.pulls import Pulls
 from ociappr.registry.referrers import Referrers
 from ociappr.registry.retiring import Retention
+from ociappr.registry.schema import admit
 from ociappr.registry.sessions import Sessions, shared_secret
 from ociappr.registry.settings import Settings, Sparse
 from ociappr.registry.steps import Pace
@@ -46,7 +47,7 @@ class Registry:
         secret: bytes,
         now: Callable[[], datetime] = utcnow,
     ) -> None:
-        sessions = Sessions(metadata, secret, age=settings.session_age, now=now)
+        self.sessions = sessions = Sessions(metadata, secret, age=settings.session_age, now=now)
         self.blobs = Blobs(metadata, store, now=now)
         self.uploads = Uploads(metadata, store, sessions, settings, now=now)
         immutability = Immutability(settings.immutable)
@@ -69,7 +70,7 @@ class Registry:
         self.retention = Retention(metadata, self.manifests, self.pulls, settings, pace, now=now)
         self.collector = Collector(metadata, store, sessions, settings, pace, now=now)
         self.holdings = Holdings(metadata, self.tags, self.retention, settings, now=now)
-        self.fsck = Fsck(metadata, self.blobs)
+        self.fsck = Fsck(metadata, self.blobs, sparse=settings.sparse, now=now)
 
     @classmethod
     async def open(
@@ -80,6 +81,10 @@ class Registry:
         *,
         now: Callable[[], datetime] = utcnow,
     ) -> Registry:
-        """Return a registry over two open stores, which stay the caller's to close."""
+        """Return a registry over two open stores, which stay the caller's to close.
+
+        Raises `StoreUnavailable` when this release must not serve what they hold.
+        """
+        await admit(metadata, store)
         secret = await shared_secret(metadata)
         return cls(metadata, store, settings or Settings(), secret=secret, now=now)

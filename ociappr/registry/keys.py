@@ -19,6 +19,8 @@ parts. Who derives what from which record is in `ociappr.registry.derived`.
     g repository, tag | digest          when it was pulled last; goes with what it is about
     e time, nonce                       journal of changes
     k kind, name                        keys, leases: what replicas share besides content
+    k schema, registry                  schema and identity: `ociappr.registry.schema`
+    k claim, registry                   who fills these metadata and has not finished
 """
 
 from __future__ import annotations

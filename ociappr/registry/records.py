@@ -148,6 +148,25 @@ class BinRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     birth: str = ""
 
 
+class SchemaRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which *version* of these structs the records are written in, and whose they are."""
+
+    version: int
+    registry: str
+
+
+class ClaimRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Metadata that are being filled, *by* what and from which *source*; *run* fences off others.
+
+    Once *done* they are whole, and the first registry that is opened over them ends the claim.
+    """
+
+    by: str
+    source: str
+    run: str
+    done: bool = False
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change, as the journal keeps it."""
 

@@ -19,7 +19,7 @@ from ociappr import __version__
 from ociappr.blobstore.filesystem import FilesystemBlobs
 from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.cli import gc
-from ociappr.cli.main import cli, main
+from ociappr.cli.main import _COMMANDS, cli, main
 from ociappr.config import fields
 from ociappr.descriptor import EMPTY_BYTES
 from ociappr.digest import Digest
@@ -69,7 +69,10 @@ def test_version_answers_within_a_quarter_of_a_second() -> None:
     assert min(durations) < 0.25
 
 
-@pytest.mark.parametrize("command", ["", "serve", "config", "gc", "fsck", "import", "version"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "serve", "config", "gc", "fsck", "backup", "restore", "migrate", "import", "version"],
+)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_helps(run: Run, command: str, flag: str) -> None:
     result = run(*command.split(), flag)
@@ -147,7 +150,7 @@ def test_the_chain_is_shown_when_asked_for(run: Run, tmp_path: Path) -> None:
     assert "IsADirectoryError" in full.stderr
 
 
-@pytest.mark.parametrize("command", ["gc", "fsck"])
+@pytest.mark.parametrize("command", ["gc", "fsck", "backup", "restore"])
 def test_looking_for_a_registry_makes_none(run: Run, tmp_path: Path, command: str) -> None:
     result = run(command, "--data", "typo")
     assert result.exit_code == 1
@@ -287,8 +290,67 @@ def test_fsck_finds_what_is_damaged(run: Run, tmp_path: Path) -> None:
     file.write_bytes(content.upper())
     result = run("fsck", "--output", "json")
     assert result.exit_code == 1
+    (found,) = json.loads(result.stdout)
     what = "the bytes of a blob are damaged"
-    assert json.loads(result.stdout) == [{"what": what, "about": str(Digest.of(content))}]
+    about = str(Digest.of(content))
+    assert found == {
+        "code": "blob-damaged",
+        "what": what,
+        "about": about,
+        "breaks": [],
+        "repaired": False,
+    }
+    repaired = run("fsck", "--repair")
+    assert repaired.exit_code == 1
+    assert "it was set aside: push it again" in repaired.stdout
+    assert run("fsck").exit_code == 0  # no manifest needs it
+
+
+def test_a_backup_is_restored(run: Run, tmp_path: Path) -> None:
+    asyncio.run(store(tmp_path / "data", b"bytes of a blob"))
+    (backed,) = json.loads(run("backup", "--output", "json").stdout)
+    assert backed["entries"] > 0
+    assert json.loads(run("restore", "--list", "--output", "json").stdout) == [
+        {"snapshot": backed["snapshot"], "size": backed["size"]}
+    ]
+    refused = run("restore")
+    assert refused.exit_code == 1
+    assert "the metadata hold a registry already" in refused.stderr
+    for path in (tmp_path / "data").glob("metadata.db*"):
+        path.unlink()
+    result = run("restore", "--output", "json")
+    assert result.exit_code == 0
+    assert [row["code"] for row in json.loads(result.stdout)] == ["restored"]
+    assert run("fsck").stdout == "everything is as it should be\n"
+
+
+def test_a_backup_may_lie_elsewhere(run: Run, tmp_path: Path) -> None:
+    asyncio.run(store(tmp_path / "data", b"bytes of a blob"))
+    assert run("backup", "--to", "elsewhere").exit_code == 0
+    assert run("restore", "--list").stdout == ""
+    for path in (tmp_path / "data").glob("metadata.db*"):
+        path.unlink()
+    (file,) = (path for path in (tmp_path / "data/blobs/blobs").rglob("*") if path.is_file())
+    file.unlink()
+    assert "no snapshot can be restored: there is none" in run("restore").stderr
+    assert run("restore", "--from", (tmp_path / "elsewhere").as_uri()).exit_code == 0
+
+
+def test_a_registry_is_copied(run: Run, tmp_path: Path) -> None:
+    asyncio.run(store(tmp_path / "data", b"bytes of a blob"))
+    (tmp_path / "conf.yaml").write_text("data: other\n")
+    result = run("migrate", "--from", "data", "--to", "conf.yaml")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("the target is the same registry, and verified\n")
+    assert "pass 1, blobs: " in result.stderr
+    quiet = run("migrate", "--from", "data", "--to", "conf.yaml", "--output", "json")
+    assert ([row["code"] for row in json.loads(quiet.stdout)], quiet.stderr) == (["migrated"], "")
+    assert run("fsck", "--data", "other").exit_code == 0
+    again = run("migrate", "--from", "data", "--to", "conf.yaml")
+    assert again.exit_code == 1
+    assert "the metadata hold a registry already" in again.stderr
+    same = run("migrate", "--from", "data", "--to", "data")
+    assert (same.exit_code, "source and target are the same" in same.stderr) == (2, True)
 
 
 class Terminal(io.StringIO):
