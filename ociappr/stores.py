@@ -67,7 +67,7 @@ async def _reached(driver: _Open, url: str, config: Config) -> MetadataStore:
             patience=config.metadata.timeout,
         )
     except ValueError as error:
-        raise ConfigError(f"metadata.url: {shown(url)!r} cannot be: {error}") from None
+        raise ConfigError(f"metadata.url: {error}") from None
 
 
 async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
@@ -77,9 +77,8 @@ async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
 async def _file(url: str, config: Config) -> BlobStore:
     root = _path(url, "storage.url")
     _make_directory(root)
-    storage = config.storage
     return await FilesystemBlobs.open(
-        root, threaded=storage.threaded, checkpoint=storage.checkpoint
+        root, threaded=config.storage.threaded, checkpoint=config.storage.checkpoint
     )
 
 
@@ -201,7 +200,7 @@ def _extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f"{error.name} is not installed: pip install ociappr[{name}]"
+        message = f"{error.name} is not installed: pip install 'ociappr[{name}]'"
         raise ConfigError(message) from None
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ from ociappr import __version__
 from ociappr.blobstore.filesystem import FilesystemBlobs
 from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.cli import gc
-from ociappr.cli.main import _COMMANDS, cli, main
+from ociappr.cli.main import cli, main
 from ociappr.config import fields
 from ociappr.descriptor import EMPTY_BYTES
 from ociappr.digest import Digest
@@ -100,13 +101,13 @@ def test_config_shows_every_setting_in_three_forms(run: Run) -> None:
 
 def test_what_config_shows_can_be_a_file(run: Run, tmp_path: Path) -> None:
     shown = json.loads(run("config", "--output", "json").stdout)
-    document: dict[str, object] = {}
+    document: dict[str, Any] = {}
     for row in shown:
-        section, dot, name = row["setting"].partition(".")
-        if dot:
-            document.setdefault(section, {})[name] = row["value"]  # type: ignore[index]
-        else:
-            document[section] = row["value"]
+        *sections, name = row["setting"].split(".")
+        place = document
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = row["value"]
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(document))
     again = json.loads(run("config", "--output", "json", "--config", "conf.yaml").stdout)
     assert [row["value"] for row in again] == [row["value"] for row in shown]

@@ -60,7 +60,7 @@ def test_a_url_that_is_none_is_told() -> None:
 )
 async def test_urls_that_cannot_be_are_told(url: str) -> None:
     loaded = load(flags={"metadata.url": url})
-    with pytest.raises(ConfigError, match=r"metadata: (name=|this reads redis://)") as refusal:
+    with pytest.raises(ConfigError, match=r"metadata\.url: (name=|this reads redis://)") as refusal:
         await stores.open_metadata(loaded.config)
     assert "hidden" not in str(refusal.value)
 
