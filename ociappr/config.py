@@ -380,11 +380,12 @@ def load(
     return Loaded(config, origins)
 
 
-_HTTP = "begins with https:// or http://"
+_HTTP = "reads https://host:port, or http://"
+_HTTP_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?")
 
 
 def _is_no_url(text: str) -> bool:
-    return bool(text) and not text.startswith(("https://", "http://"))
+    return bool(text) and not _HTTP_URL.fullmatch(text)
 
 
 # what well-formed values must also be: when it is wrong, the key, and what it must be

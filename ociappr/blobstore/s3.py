@@ -128,10 +128,8 @@ class S3Blobs:
         self, locator: Locator, expires: timedelta, headers: Mapping[str, str]
     ) -> str | None:
         """Return a signed URL of one object, unless redirects are switched off."""
-        if not self._redirects:
-            return None
         locators.read(locator)
-        return await self._bucket.sign(locator, expires, headers)
+        return await self._bucket.sign(locator, expires, headers) if self._redirects else None
 
     async def close(self) -> None:
         """Let go of the connections."""

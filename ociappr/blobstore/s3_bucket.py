@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Literal, Self, TypedDict, cast
@@ -30,6 +30,7 @@ from ociappr.blobstore.s3_client import (
     unavailable,
 )
 from ociappr.blobstore.s3_joining import Range
+from ociappr.errors import StoreUnavailable
 
 if TYPE_CHECKING:  # its stubs are there in development only
     from types_aiobotocore_s3 import S3Client
@@ -92,7 +93,7 @@ class Bucket:
     ) -> Self:
         """Connect and look into the bucket; raise `StoreUnavailable`, with advice."""
         async with AsyncExitStack() as stack:
-            with translated():
+            with translated(), _usable():
                 session = session or AioSession()
                 client = await stack.enter_async_context(connect(session, access, access.endpoint))
                 public = client
@@ -324,6 +325,16 @@ class Bucket:
             return
         async with response["Body"] as body:
             yield body.iter_chunks(BLOCK), response["ContentLength"]
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Raise `StoreUnavailable` where botocore cannot make anything of its environment."""
+    try:
+        yield
+    except ValueError as error:
+        hint = "correct it in botocore's environment, AWS_ENDPOINT_URL perhaps"
+        raise StoreUnavailable(f"the S3 client cannot be made: {error}", hint=hint) from error
 
 
 async def _nothing() -> AsyncIterator[bytes]:

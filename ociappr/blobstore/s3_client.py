@@ -21,7 +21,7 @@ READERS = 256
 """How many may read at once: each holds its connection for as long as its client is slow."""
 
 BROKEN = (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
-"""What is raised where a server does not answer, or not to the end."""
+"""What is raised where a server does not answer, not to the end, or cannot be asked at all."""
 
 _OTHERS = 64
 _REGION = "us-east-1"  # what most servers that are not AWS call themselves

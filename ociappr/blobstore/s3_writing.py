@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 
 from ociappr.blobstore import Part
 from ociappr.blobstore.s3_body import Body, Verifier, gather
@@ -23,43 +23,36 @@ UNIT = 8 * 1024**2
 
 _LARGE = 8  # units of a part in an upload so long that there might be too many
 _LARGE_FROM = 5_000  # of 10,000
-_AT_ONCE = 4  # parts of one upload that are under way
-_SENDING = 8  # units under way, over all uploads
-_FILLING = 64  # units that wait for their bytes, over all uploads
+_FILLING = 64  # units that wait for their bytes, over all uploads: clients may be slow
+_SENDING = 4  # units of parts that are under way, over all uploads
+_COPYING = 4  # ranges that the server copies at once
 
 
 class Room:
     """So many units of memory; who finds too few waits in line."""
 
     def __init__(self, units: int) -> None:
+        self._units = units
         self._free = asyncio.Semaphore(units)
         self._line = asyncio.Lock()
 
-    async def take(self, units: int) -> None:
-        """Wait for *units*, which must be given back."""
-        taken = 0
-        try:
+    async def take(self, units: int) -> Callable[[], None]:
+        """Wait for *units*, or all there are, and return what gives them back."""
+        with ExitStack() as taken:
             async with self._line:  # one at a time: two might wait for each other's rest
-                while taken < units:
+                for _ in range(min(units, self._units)):
                     await self._free.acquire()
-                    taken += 1
-        except BaseException:
-            self.give(taken)
-            raise
-
-    def give(self, units: int) -> None:
-        """Give *units* back."""
-        for _ in range(units):
-            self._free.release()
+                    taken.callback(self._free.release)
+            return taken.pop_all().close
 
     @asynccontextmanager
     async def taken(self, units: int) -> AsyncIterator[None]:
         """Hold *units* within the block."""
-        await self.take(units)
+        give_back = await self.take(units)
         try:
             yield
         finally:
-            self.give(units)
+            give_back()
 
 
 class Writer:
@@ -69,6 +62,7 @@ class Writer:
         self._bucket = bucket
         self._filling = Room(_FILLING)
         self._sending = Room(_SENDING)
+        self._copying = Room(_COPYING)
 
     async def write(
         self, name: str, blocks: AsyncIterator[bytes], *, expected: Digest | None = None
@@ -132,7 +126,10 @@ class Writer:
         begun = asyncio.ensure_future(self._bucket.begin(name))
         upload: Multipart | None = None
         try:
-            upload = Multipart(self._bucket, name, await to_the_end(begun), self._sending)
+            id_ = await to_the_end(begun)
+            upload = Multipart(
+                self._bucket, name, id_, sending=self._sending, copying=self._copying
+            )
             yield upload
         except BaseException:
             if upload is not None:
@@ -162,12 +159,11 @@ class Writer:
     async def _put(self, name: str, part: Body, verifier: Verifier) -> None:
         sha256 = await part.sha256(verifier)
         verifier.verify()
-        async with self._sending.taken(1):
-            try:
-                await self._bucket.put(name, part, sha256=sha256)
-            except BaseException:
-                await to_the_end(self._take_back(name))
-                raise
+        try:
+            await self._bucket.put(name, part, sha256=sha256)
+        except BaseException:
+            await to_the_end(self._take_back(name))
+            raise
 
     async def _take_back(self, name: str, upload: str | None = None) -> None:
         """Remove what may have come of a failed write; the sweeper gets what cannot be removed."""
@@ -180,12 +176,14 @@ class Writer:
 class Multipart:
     """A multipart upload: parts are sent side by side, and `complete` gives them the name."""
 
-    def __init__(self, bucket: Bucket, name: str, upload: str, room: Room) -> None:
+    def __init__(
+        self, bucket: Bucket, name: str, upload: str, *, sending: Room, copying: Room
+    ) -> None:
         self._bucket = bucket
         self._name = name
         self._id = upload
-        self._room = room
-        self._own = asyncio.Semaphore(_AT_ONCE)
+        self._sending = sending
+        self._copying = copying
         self._tasks: list[asyncio.Task[str]] = []
         self._error: BaseException | None = None
         self.size = 0
@@ -195,6 +193,7 @@ class Multipart:
 
         Raises what an earlier part met.
         """
+        self._check()
         crc32 = await body.crc32(verifier)
         number = len(self._tasks) + 1
 
@@ -204,38 +203,34 @@ class Multipart:
             finally:
                 body.clear()
 
-        await self._start(sending, body.size, units=_units(body.size))
+        self._start(sending, body.size, await self._sending.take(_units(body.size)))
 
     async def copy(self, source: Range) -> None:
-        """Make a range of another object the next part, in the background."""
+        """Make a range of another object the next part, in the background, as `send` does."""
+        self._check()
         number = len(self._tasks) + 1
 
         async def copying() -> str:
             return await self._bucket.copy_part(self._name, self._id, number, source)
 
-        await self._start(copying, source.size, units=0)
+        self._start(copying, source.size, await self._copying.take(1))
 
-    async def _start(
-        self, call: Callable[[], Coroutine[None, None, str]], size: int, *, units: int
+    def _start(
+        self, call: Callable[[], Coroutine[None, None, str]], size: int, done: Callable[[], None]
     ) -> None:
-        if self._error is not None:
-            raise self._error
-        await self._own.acquire()
-        try:
-            await self._room.take(units)
-        except BaseException:
-            self._own.release()
-            raise
-
         def ended(task: asyncio.Task[str]) -> None:
             self._error = self._error or (None if task.cancelled() else task.exception())
-            self._room.give(units)
-            self._own.release()
+            done()
 
         task = asyncio.create_task(call())
         task.add_done_callback(ended)
         self._tasks.append(task)
         self.size += size
+
+    def _check(self) -> None:
+        """Raise what an earlier part met."""
+        if self._error is not None:
+            raise self._error
 
     async def complete(self) -> None:
         """Wait for the parts and give the name to the whole."""

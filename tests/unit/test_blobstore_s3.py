@@ -7,53 +7,178 @@ What moto cannot tell (checksums, broken connections, faults) is tested on real 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiobotocore.session import AioSession
-from botocore.session import Session
-from moto.server import ThreadedMotoServer
+from aiohttp import web
 
-from ociappr.blobstore.s3 import S3Access, S3Blobs
-from tests.contracts.blobstore import BlobStoreContract, SegmentContract
+from ociappr.blobstore import Files, Locator, Part, Redirects
+from ociappr.blobstore.s3 import Redirect, S3Access, S3Blobs
+from ociappr.blobstore.s3_body import Body, Verifier
+from ociappr.blobstore.s3_joining import MINIMUM, plan
+from ociappr.digest import Digest
+from ociappr.errors import BlobUnknown, StoreUnavailable
+from tests.contracts.blobstore import UPLOAD, BlobStoreContract, SegmentContract, every, staged
 from tests.contracts.multipart import MultipartContract
+from tests.s3 import BUCKET
 
-BUCKET = "blobs"
-
-
-@pytest.fixture(scope="module")
-def access() -> Iterator[S3Access]:
-    """An S3 server in this process, with a bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    access = S3Access(endpoint=f"http://{host}:{port}", access_key="key", secret_key="secret")
-    client = Session().create_client(
-        "s3",
-        region_name="us-east-1",
-        endpoint_url=access.endpoint,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket=BUCKET)
-    client.close()
-    yield access
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def session() -> AioSession:
-    """A session that all tests share: it reads botocore's descriptions of services once."""
-    return AioSession()
-
-
+MIB = 1024**2
 _numbers = itertools.count()
 
 
+@pytest.mark.slow
 class TestS3Blobs(BlobStoreContract, MultipartContract, SegmentContract):
     @pytest.fixture
-    async def store(self, access: S3Access, session: AioSession) -> AsyncIterator[S3Blobs]:
+    async def store(self, moto: S3Access, session: AioSession) -> AsyncIterator[S3Blobs]:
         prefix = f"{next(_numbers)}/"
-        store = await S3Blobs.open(BUCKET, prefix, access=access, session=session)
+        store = await S3Blobs.open(BUCKET, prefix, access=moto, session=session)
         yield store
         await store.close()
+
+
+# -- how parts are joined ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ((), []),
+        ((3,), [3]),
+        ((3, 4, 5), [12]),
+        ((64 * MIB,), [64 * MIB]),
+        ((64 * MIB + 2,), [32 * MIB + 1] * 2),
+        ((12 * MIB, 1, 12 * MIB, 3), [12 * MIB, MINIMUM, 7 * MIB + 1, 3]),
+        ((12 * MIB, 1, 9 * MIB, 3), [12 * MIB, 9 * MIB + 1, 3]),
+        ((3 * MIB, 3 * MIB, 3 * MIB, 3 * MIB), [6 * MIB, 6 * MIB]),
+        ((4 * MIB, 20 * MIB), [MINIMUM, 19 * MIB]),
+    ],
+)
+def test_no_part_of_a_whole_is_too_small_or_too_large(
+    lengths: Sequence[int], expected: Sequence[int]
+) -> None:
+    parts = [Part(Locator(f"{at}"), size, closed=True) for at, size in enumerate(lengths)]
+    pieces = list(plan(parts))
+    assert [sum(one.size for one in piece) for piece in pieces] == expected
+    ranges = [one for piece in pieces for one in piece]
+    for part in parts:  # each byte once, in order
+        at = 0
+        for one in ranges:
+            if one.locator == part.locator:
+                assert one.start == at
+                at = one.stop
+        assert at == part.length
+
+
+def test_the_largest_blob_fits_into_the_parts_that_s3_allows() -> None:
+    parts = [Part(Locator(f"{at}"), 20 * 1024 * MIB, closed=True) for at in range(250)]
+    sizes = [sum(one.size for one in piece) for piece in plan(parts)]
+    assert len(sizes) <= 10_000
+    assert min(sizes) >= MINIMUM
+
+
+# -- servers that are busy -----------------------------------------------------------------------
+
+_SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your rate.</Message></Error>"
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_busy_is_asked_three_times(session: AioSession) -> None:
+    asked = 0
+
+    async def busy(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.Response(status=503, text=_SLOW_DOWN, content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", busy)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    access = S3Access(
+        endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}", access_key="a", secret_key="b"
+    )
+    with pytest.raises(StoreUnavailable, match="SlowDown Please reduce"):
+        await S3Blobs.open(BUCKET, "", access=access, session=session)
+    assert asked == 3
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "http://"])
+async def test_an_environment_that_means_nothing(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    access = S3Access(access_key="a", secret_key="b")
+    with pytest.raises(StoreUnavailable) as caught:
+        await S3Blobs.open(BUCKET, "", access=access)
+    assert "AWS_ENDPOINT_URL" in caught.value.hint
+
+
+# -- redirects -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("redirect", "public", "host"),
+    [
+        ("auto", "", None),
+        ("auto", "https://blobs.example", "https://blobs.example"),
+        ("never", "https://blobs.example", None),
+        ("always", "", "http://127.0.0.1"),
+    ],
+)
+async def test_clients_are_sent_to_where_they_can_read(
+    moto: S3Access,
+    session: AioSession,
+    redirect: Redirect,
+    public: str,
+    host: str | None,
+) -> None:
+    access = replace(moto, public_endpoint=public)
+    store = await S3Blobs.open(BUCKET, "", access=access, redirect=redirect, session=session)
+    assert isinstance(store, Redirects)
+    assert not isinstance(store, Files)
+    part = await staged(store, b"bytes")
+    url = await store.url(part.locator, timedelta(minutes=1), {})
+    assert url is None if host is None else str(url).startswith(host)
+    with pytest.raises(BlobUnknown):
+        await store.url(Locator("../other"), timedelta(minutes=1), {})
+    await store.close()
+
+
+async def test_what_a_crash_left_open_for_long_is_taken_back(
+    moto: S3Access, session: AioSession
+) -> None:
+    store = await S3Blobs.open(BUCKET, "left/", access=moto, session=session)
+    await store._bucket.begin("staging/a-00")  # moto says that it was begun in 2010
+    assert len(await store._bucket.begun_before(datetime.now(UTC))) == 1
+    again = await S3Blobs.open(BUCKET, "left/", access=moto, session=session)
+    assert await store._bucket.begun_before(datetime.now(UTC)) == []
+    await again.close()
+    await store.close()
+
+
+async def test_keys_that_are_no_objects_are_left_alone(moto: S3Access, session: AioSession) -> None:
+    store = await S3Blobs.open(BUCKET, "mixed/", access=moto, session=session)
+    part = await staged(store, b"bytes")
+    for name in ("README", "backup/1", "staging/.a~"):
+        body = Body()
+        await store._bucket.put(name, body, sha256=await body.sha256(Verifier(None)))
+    assert [stored.locator for stored in await every(store)] == [part.locator]
+    await store.close()
+
+
+async def test_objects_are_encrypted_as_is_asked(moto: S3Access, session: AioSession) -> None:
+    access = replace(moto, encryption="aws:kms", kms_key="a-key")
+    store = await S3Blobs.open(BUCKET, "kms/", access=access, session=session)
+    small = await staged(store, b"bytes")
+    large = await staged(store, bytes(9 * MIB))
+    copied = await store.promote(UPLOAD, [small], Digest.of(b"bytes"))
+    for locator in (small.locator, large.locator, copied):
+        found = await store._bucket._client.head_object(Bucket=BUCKET, Key=f"kms/{locator}")
+        assert found["ServerSideEncryption"] == "aws:kms"
+        assert found["SSEKMSKeyId"].endswith("a-key")
+    await store.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,7 +59,38 @@ def test_text_from_the_environment_becomes_what_the_setting_is() -> None:
     assert config.appr.body == 1024**3
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "server:\nlog:\n", "{}"])
+def test_sections_may_lie_in_sections(tmp_path: Path) -> None:
+    text = "storage: {url: 's3://b/p', s3: {endpoint: 'http://a:1', redirect: never}}\n"
+    assert from_yaml(tmp_path, text).storage.s3.redirect == "never"
+    environ = {"OCIAPPR_STORAGE__S3__ENDPOINT": "https://a", "OCIAPPR_STORAGE__S3__REGION": "x"}
+    config = load(environ=environ).config
+    assert (config.storage.s3.endpoint, config.storage.s3.region) == ("https://a", "x")
+    with pytest.raises(ConfigError, match=r"storage\.s3: is a section"):
+        from_yaml(tmp_path, "storage: {s3: 5}")
+    with pytest.raises(ConfigError, match=r"storage\.s3\.secret: .*did you mean storage\.s3\.sec"):
+        from_yaml(tmp_path, "storage: {s3: {secret: x}}")
+
+
+async def test_without_its_extra_s3_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ociappr.blobstore.s3", None)
+    with pytest.raises(ConfigError, match=r"pip install 'ociappr\[s3\]'"):
+        await stores.open_blobs(load(flags={"storage.url": "s3://bucket"}).config)
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "prefix"),
+    [
+        ("s3://bucket", "bucket", ""),
+        ("s3://bucket/", "bucket", ""),
+        ("s3://bucket/a/b/", "bucket", "a/b/"),
+        ("s3://bucket/a%20b", "bucket", "a b/"),
+    ],
+)
+def test_a_bucket_and_a_prefix(url: str, bucket: str, prefix: str) -> None:
+    assert stores._bucket(url) == (bucket, prefix)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "server:\nlog:\n", "{}", "storage:\n  s3:\n"])
 def test_a_file_may_say_nothing(tmp_path: Path, text: str) -> None:
     assert from_yaml(tmp_path, text) == Config()
 
@@ -184,6 +216,12 @@ def test_an_unknown_variable_is_named_as_it_was_written() -> None:
         ("collector.rate", "-1"),
         ("limits.uploads", "0"),
         ("limits.inline", "1MiB"),
+        ("storage.s3.endpoint", "127.0.0.1:9000"),
+        ("storage.s3.endpoint", "http://"),
+        ("storage.s3.endpoint", "http://a:x"),
+        ("storage.s3.public_endpoint", "s3.example"),
+        ("storage.s3.access_key", "only"),
+        ("storage.s3.kms_key", "without-kms"),
         *(
             ("server.listen", listen)
             for listen in ("", "5000", "host", "host:", "host:x", "host:65536", "::1:5000", "h:²")
@@ -232,6 +270,9 @@ async def test_a_data_directory_of_any_name_is_used(tmp_path: Path) -> None:
         ({"storage.url": "file://blobs"}, "storage.url: .*file:///absolute/path"),
         ({"storage.url": "file:///x?mode=ro"}, "storage.url: .*file:///absolute/path"),
         ({"storage.url": "file:///x#y"}, "storage.url: .*file:///absolute/path"),
+        ({"storage.url": "s3:///prefix"}, "storage.url: .*s3://bucket/prefix"),
+        ({"storage.url": "s3://key:secret@bucket"}, r"storage.url: .*key:\*\*\*@bucket"),
+        ({"storage.url": "s3://bucket?region=x"}, "storage.url: .*s3://bucket/prefix"),
         (
             {"metadata.url": "memory://", "server.workers": "2"},
             "metadata.url: several workers cannot share memory",
