@@ -37,6 +37,7 @@ from tests.contracts.blobstore import (
     stream,
 )
 from tests.contracts.multipart import MultipartContract
+from tests.contracts.snapshots import SnapshotsContract
 
 IMPATIENT = 1.0
 """Seconds that a frozen server is waited for."""
@@ -77,7 +78,9 @@ def halt(monkeypatch: pytest.MonkeyPatch) -> Halt:
     return halt
 
 
-class S3Contract(BlobStoreContract, MultipartContract, SegmentContract, DurableContract):
+class S3Contract(
+    BlobStoreContract, MultipartContract, SegmentContract, SnapshotsContract, DurableContract
+):
     memory: ClassVar[int] = 7 * UNIT
 
     @pytest.fixture
