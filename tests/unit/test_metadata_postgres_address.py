@@ -81,5 +81,5 @@ async def test_a_bad_url_is_an_error_of_configuration(url: str) -> None:
 async def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ociappr.metadata.postgres", raising=False)
     monkeypatch.setitem(sys.modules, "asyncpg", None)
-    with pytest.raises(ConfigError, match=r"asyncpg is not installed: pip install ociappr\[post"):
+    with pytest.raises(ConfigError, match=r"asyncpg is not installed: pip install 'ociappr\[post"):
         await open_metadata(load(flags={"metadata.url": HERE}).config)
