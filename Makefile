@@ -12,10 +12,11 @@ PIP_COMPILE = env -u PIP_FIND_LINKS $(IN)pip-compile --quiet --generate-hashes -
 DRIVERS = postgres,redis,s3
 PAIRS = sqlite+s3 postgresql+s3 redis+file etcd+s3
 ANYWHERE = conformance/oci conformance/appr conformance/test_crash.py conformance/replicas
+DAILY = $(wildcard conformance/clients/test_d*.py) $(patsubst %,conformance/clients/test_%.py,appr helm oras)
 REQUIRE_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "make PYTHON=...: 3.11 or newer")
 
 .DELETE_ON_ERROR:
-.PHONY: serve check fast-tests test conformance conformance-all bench soak lock
+.PHONY: serve check fast-tests test conformance conformance-replicas conformance-all bench soak lock
 
 serve: .venv/stamp
 	exec .venv/bin/ociappr serve $(ARGS)
@@ -41,7 +42,12 @@ conformance-on-%: $(VENV)/stamp
 	$(IN)python conformance/tools/install.py conformance nginx postgres redis-server etcd versitygw minio
 	$(IN)python -m pytest -q --timeout=900 --stores=$* $(ANYWHERE) $(ARGS)
 
-conformance-all: conformance $(PAIRS:%=conformance-on-%)
+# the clients of daily use, their requests given to two replicas in turn
+conformance-replicas: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py
+	$(IN)python -m pytest -q --timeout=900 --stores=postgresql+s3 --replicas $(DAILY) $(ARGS)
+
+conformance-all: conformance conformance-replicas $(PAIRS:%=conformance-on-%)
 
 bench: $(VENV)/stamp
 	$(IN)python conformance/tools/install.py registry wrk versitygw
