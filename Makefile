@@ -10,10 +10,13 @@ FAST_TESTS = $(IN)python -m pytest -q -m "not slow and not soak" -o asyncio_debu
 PIP_COMPILE = env -u PIP_FIND_LINKS $(IN)pip-compile --quiet --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --allow-unsafe --build-deps-for=editable
 DRIVERS = postgres,redis,s3
+PAIRS = sqlite+s3 postgresql+s3 redis+file etcd+s3
+ANYWHERE = conformance/oci conformance/appr conformance/test_crash.py conformance/replicas
+DAILY = $(wildcard conformance/clients/test_d*.py) $(patsubst %,conformance/clients/test_%.py,appr helm oras)
 REQUIRE_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "make PYTHON=...: 3.11 or newer")
 
 .DELETE_ON_ERROR:
-.PHONY: serve check fast-tests test conformance bench soak lock
+.PHONY: serve check fast-tests test conformance conformance-replicas conformance-all bench soak lock
 
 serve: .venv/stamp
 	exec .venv/bin/ociappr serve $(ARGS)
@@ -34,11 +37,24 @@ conformance: $(VENV)/stamp
 	$(IN)python conformance/tools/install.py
 	$(IN)python -m pytest -q --timeout=900 conformance $(ARGS)
 
+# the suites that ask for nothing but a server, on another pair of stores: conformance-on-etcd+s3
+conformance-on-%: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py conformance nginx postgres redis-server etcd versitygw minio
+	$(IN)python -m pytest -q --timeout=900 --stores=$* $(ANYWHERE) $(ARGS)
+
+# the clients of daily use, their requests given to two replicas in turn
+conformance-replicas: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py
+	$(IN)python -m pytest -q --timeout=900 --stores=postgresql+s3 --replicas $(DAILY) $(ARGS)
+
+conformance-all: conformance conformance-replicas $(PAIRS:%=conformance-on-%)
+
 bench: $(VENV)/stamp
-	$(IN)python conformance/tools/install.py registry wrk
+	$(IN)python conformance/tools/install.py registry wrk versitygw
 	$(IN)python -m bench $(ARGS)
 
 soak: $(VENV)/stamp
+	$(IN)python conformance/tools/install.py postgres redis-server etcd versitygw
 	$(IN)python -m bench.soak $(ARGS)
 
 lock: $(VENV)/stamp

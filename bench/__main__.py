@@ -13,7 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -21,7 +21,8 @@ from typing import Final, TypeAlias
 from bench import loads, seeds
 from bench.loads import FULL, QUICK, Sizes
 from bench.report import Outcome, Promise, save, show
-from bench.servers import THEIRS, Peer, Running, ours, running
+from bench.servers import THEIRS, Peer, Running, ours, running, theirs_on_s3
+from conformance.backends.pairs import Backends
 
 Load: TypeAlias = Callable[[Running, Sizes], float]
 Start: TypeAlias = Callable[[Peer, Path], AbstractContextManager[Running]]
@@ -32,6 +33,12 @@ _SIDE_BY_SIDE: Final[tuple[tuple[Promise, Load], ...]] = (
     (Promise("blob upload", "MB/s", more_is_better=True, ratio=1), loads.upload),
     (Promise("small push, 4 writers", "1/s", more_is_better=True, ratio=3), loads.small_pushes),
 )
+_THROUGH: Final[tuple[tuple[Promise, Load], ...]] = (
+    (Promise("S3: blob upload", "MB/s", more_is_better=True, ratio=1), loads.upload),
+    (Promise("S3: blob download, streamed", "MB/s", more_is_better=True), loads.download),
+)
+_AROUND: Final = Promise("S3: download, redirected", "MB/s", more_is_better=True, ratio=1)
+_S3_MEMORY: Final = Promise("S3: peak of 8 uploads", "MiB", more_is_better=False, bound=200)
 _START: Final = Promise("start, many manifests", "s", more_is_better=False, bound=2)
 _MEMORY: Final = Promise("peak of 8 uploads", "MiB", more_is_better=False, bound=150)
 
@@ -47,6 +54,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="ociappr-bench-") as folder:
         start = partial(running, logs=not asked.no_logs)
         outcomes = _measure(Path(folder), sizes, ours(asked.python), start)
+        outcomes += _measure_s3(Path(folder), sizes, asked.python, start)
     show(outcomes, slack=slack)
     print(f"samples: {save(outcomes, sizes)}")
     return 0 if all(x.kept(slack=slack) for x in outcomes) else 1
@@ -67,6 +75,31 @@ def _measure(folder: Path, sizes: Sizes, peer: Peer, start: Start) -> list[Outco
     outcomes.append(Outcome(_START, started))
     with start(peer, folder / "memory") as alone:
         outcomes.append(Outcome(_MEMORY, [loads.peak_memory(alone, sizes)]))
+    return outcomes
+
+
+def _measure_s3(folder: Path, sizes: Sizes, python: str, start: Start) -> list[Outcome]:
+    """Measure both on one S3 server: streaming blobs, then sending clients there."""
+    outcomes = []
+    with closing(Backends(folder)) as backends:
+        place, server = backends.places("sqlite+s3"), backends.s3
+        streams = {"OCIAPPR_STORAGE__S3__REDIRECT": "never"}
+        sends = {"OCIAPPR_STORAGE__S3__REDIRECT": "always"}
+        ours_streaming = ours(python, {**place(folder / "streams"), **streams})
+        ours_sending = ours(python, {**place(folder / "sends"), **sends})
+        with (
+            start(ours_streaming, folder / "streams") as us,
+            start(theirs_on_s3(server, streams=True), folder / "theirs-s3") as them,
+        ):
+            for promise, load in _THROUGH:
+                outcomes.append(_in_pairs(promise, load, us, them, sizes=sizes))
+        with (
+            start(ours_sending, folder / "sends") as us,
+            start(theirs_on_s3(server, streams=False), folder / "theirs-s3") as them,
+        ):
+            outcomes.append(_in_pairs(_AROUND, loads.redirected_download, us, them, sizes=sizes))
+        with start(ours_streaming, folder / "streams") as alone:
+            outcomes.append(Outcome(_S3_MEMORY, [loads.peak_memory(alone, sizes)]))
     return outcomes
 
 

@@ -30,6 +30,7 @@ class Connection:
     """
 
     def __init__(self, port: int) -> None:
+        self._host = f"127.0.0.1:{port}"
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=600)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
@@ -44,14 +45,14 @@ class Connection:
         self, method: str, path: str, *, expect: int, body: bytes = b"", media_type: str = ""
     ) -> Reply:
         """Send one request with a body in memory and read the reply."""
-        self._socket.sendall(_head(method, path, length=len(body), media_type=media_type) + body)
+        self._socket.sendall(self._head(method, path, len(body), media_type=media_type) + body)
         return self._reply(method, path, expect=expect)
 
     def send(
         self, method: str, path: str, *, expect: int, blocks: Iterable[bytes], length: int
     ) -> Reply:
         """Send one request whose body of `length` bytes is made on the way."""
-        head = _head(method, path, length=length, media_type="application/octet-stream")
+        head = self._head(method, path, length, media_type="application/octet-stream")
         self._socket.sendall(head)
         for block in blocks:
             self._socket.sendall(block)
@@ -59,7 +60,7 @@ class Connection:
 
     def drain(self, path: str) -> int:
         """GET `path`, throw the body away, and return its length in bytes."""
-        self._socket.sendall(_head("GET", path, length=0))
+        self._socket.sendall(self._head("GET", path, 0))
         reply, rest = self._read_head("GET", path, expect=200)
         length = int(reply.headers["content-length"])
         left = length - len(rest)
@@ -98,6 +99,12 @@ class Connection:
             _check(status, expect, f"{method} {path}")
         return Reply(status, headers, b""), rest
 
+    def _head(self, method: str, path: str, length: int, *, media_type: str = "") -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", f"Content-Length: {length}"]
+        if media_type:
+            lines.append(f"Content-Type: {media_type}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
     def _receive(self, method: str, path: str) -> bytes:
         received = self._socket.recv(65536)
         if not received:
@@ -108,10 +115,3 @@ class Connection:
 def _check(status: int, expect: int, what: str) -> None:
     if status != expect:
         raise ReplyError(f"{what}: status {status}, expected {expect}")
-
-
-def _head(method: str, path: str, *, length: int, media_type: str = "") -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {length}"]
-    if media_type:
-        lines.append(f"Content-Type: {media_type}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Final
+from urllib.parse import urlsplit
 
 from bench.connection import Connection, ReplyError
 from bench.content import MANIFEST_TYPE, artifact, digest_of_blocks
@@ -63,6 +64,21 @@ def download(server: Running, sizes: Sizes) -> float:
         put_large(connection, "download", digest, sizes.blob)
     with Connection(server.port) as connection, _clock() as elapsed:
         received = connection.drain(f"/v2/{LARGE}/blobs/{digest}")
+    if received != sizes.blob:
+        raise ReplyError(f"blob {digest}: {received} bytes, expected {sizes.blob}")
+    return sizes.blob / _MEGABYTE / elapsed()
+
+
+def redirected_download(server: Running, sizes: Sizes) -> float:
+    """Measure megabytes per second of one blob that the server sends the client to S3 for."""
+    digest = digest_of_blocks("download", sizes.blob)
+    path = f"/v2/{LARGE}/blobs/{digest}"
+    with Connection(server.port) as connection:
+        put_large(connection, "download", digest, sizes.blob)
+    with Connection(server.port) as connection, _clock() as elapsed:
+        place = urlsplit(connection.request("GET", path, expect=307).headers["location"])
+        with Connection(place.port or 80) as storage:
+            received = storage.drain(f"{place.path}?{place.query}")
     if received != sizes.blob:
         raise ReplyError(f"blob {digest}: {received} bytes, expected {sizes.blob}")
     return sizes.blob / _MEGABYTE / elapsed()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from bench.connection import Connection, ReplyError
+from conformance.backends.s3 import BUCKET, KEY, SECRET, S3Server
 from conformance.servers import clean_environment, free_port
 from conformance.tools import table
 
@@ -19,11 +20,17 @@ _DISTRIBUTION: Final = """\
 version: 0.1
 log: {{level: {level}, accesslog: {{disabled: {silent}}}}}
 storage:
-  filesystem: {{rootdirectory: {data}, maxthreads: 100}}
+  {driver}
   delete: {{enabled: true}}
   maintenance: {{uploadpurging: {{enabled: false}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
+_FILES: Final = "filesystem: {rootdirectory: DATA, maxthreads: 100}"
+_S3: Final = """\
+s3: {{accesskey: {key}, secretkey: {secret}, region: us-east-1,
+       regionendpoint: "{endpoint}", forcepathstyle: true, secure: false, bucket: {bucket},
+       rootdirectory: /distribution}}
+  redirect: {{disable: {streams}}}"""
 
 
 class MissingToolError(Exception):
@@ -40,6 +47,7 @@ class Peer:
 
     name: str
     command: Callable[[Path, int, bool], list[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,11 @@ def running(peer: Peer, data: Path, *, logs: bool = True) -> Iterator[Running]:
     with log_path.open("ab") as log:
         begun = time.monotonic()
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=_ROOT, env=clean_environment()
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=_ROOT,
+            env=clean_environment() | dict(peer.environment),
         )
     try:
         _wait(process, port, log_path, deadline=begun + _PATIENCE)
@@ -102,8 +114,8 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path, *, deadline: f
             return
 
 
-def ours(python: str) -> Peer:
-    """Return this server, run by the interpreter `python`."""
+def ours(python: str, environment: Mapping[str, str] | None = None) -> Peer:
+    """Return this server, run by the interpreter `python`, on the stores of *environment*."""
 
     def command(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
         settings = data.parent / f"{data.name}.yaml"
@@ -111,15 +123,27 @@ def ours(python: str) -> Peer:
         options = ["--config", str(settings), "--listen", f"127.0.0.1:{port}", "--data", str(data)]
         return [python, "-m", "ociappr", "serve", *options]
 
-    return Peer("ociappr", command)
+    return Peer("ociappr", command, environment or {})
 
 
-def _distribution(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
-    settings = data.parent / f"{data.name}.yaml"
-    level, silent = ("info", "false") if logs else ("error", "true")
-    settings.write_text(_DISTRIBUTION.format(data=data, port=port, level=level, silent=silent))
-    return [str(find("registry")), "serve", str(settings)]
+def theirs(driver: str = _FILES) -> Peer:
+    """Return CNCF distribution, on the files of its data directory unless *driver* is another."""
+
+    def command(data: Path, port: int, logs: bool) -> list[str]:  # noqa: FBT001 - see Peer
+        settings = data.parent / f"{data.name}.yaml"
+        level, silent = ("info", "false") if logs else ("error", "true")
+        places = {"driver": driver.replace("DATA", str(data)), "port": port}
+        settings.write_text(_DISTRIBUTION.format(level=level, silent=silent, **places))
+        return [str(find("registry")), "serve", str(settings)]
+
+    return Peer("distribution 3.0.0", command)
+
+
+def theirs_on_s3(server: S3Server, *, streams: bool) -> Peer:
+    """Return CNCF distribution on an S3 server; if not *streams* it sends clients there."""
+    places = {"endpoint": server.endpoint, "key": KEY, "secret": SECRET, "bucket": BUCKET}
+    return theirs(_S3.format(streams=str(streams).lower(), **places))
 
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-THEIRS: Final = Peer("distribution 3.0.0", _distribution)
+THEIRS: Final = theirs()

@@ -13,14 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from bench.churn import Actor, Ledger, LostError
-from ociappr.blobstore.filesystem import FilesystemBlobs
+from conformance.backends.pairs import PAIRS, Backends
+from ociappr import stores
+from ociappr.config import Config, load
 from ociappr.digest import Digest
-from ociappr.metadata.sqlite import SQLiteMetadata
 from ociappr.names import RepositoryName
 from ociappr.registry import Registry, Settings, keys, utcnow
 from tests.core.leftovers import entries, leftovers
@@ -33,16 +35,17 @@ _ROUNDS: Final = 5
 _REPORT: Final = 10.0  # seconds
 _CRASHES: Final = "50"
 _SHOWN: Final = 100  # problems, of which one tells as much as thousands
+_CHECKPOINTS: Final = {"OCIAPPR_STORAGE__CHECKPOINT": "256KiB"}
 _SETTINGS: Final = Settings(
     grace=timedelta(0), session_age=timedelta(seconds=3), inline_limit=4_096, small_body=32_768
 )
 
 
 class Soak:
-    """A registry on disk with several replicas, all of which collect without any grace."""
+    """A registry with several replicas, all of which collect without any grace."""
 
-    def __init__(self, folder: Path, events: int) -> None:
-        self._folder = folder
+    def __init__(self, config: Config, events: int) -> None:
+        self._config = config
         self._wanted = events
         self._ledger = Ledger()
         self._collected = 0
@@ -50,21 +53,18 @@ class Soak:
 
     async def run(self) -> list[str]:
         """Return what was lost, what leaked and what is damaged: nothing, one hopes."""
-        self._store = await FilesystemBlobs.open(self._folder, checkpoint=256 * 1024)
-        self._replicas = [
-            await SQLiteMetadata.open(self._folder / "metadata.db") for _ in range(_REPLICAS)
-        ]
-        try:
+        async with AsyncExitStack() as opened:
+            self._replicas = []
+            for _ in range(_REPLICAS):
+                metadata = await stores.open_metadata(self._config)
+                opened.push_async_callback(metadata.close)
+                blobs = await stores.open_blobs(self._config)
+                opened.push_async_callback(blobs.close)
+                self._replicas.append((metadata, blobs))
             return await self._live()
-        finally:
-            for replica in self._replicas:
-                await replica.close()
-            await self._store.close()
 
     async def _live(self) -> list[str]:
-        registries = [
-            await Registry.open(replica, self._store, _SETTINGS) for replica in self._replicas
-        ]
+        registries = [await Registry.open(*replica, _SETTINGS) for replica in self._replicas]
         actors = [
             Actor(str(number), registries[number % _REPLICAS], self._ledger, seed=number)
             for number in range(_ACTORS)
@@ -114,14 +114,13 @@ class Soak:
             except LostError as error:
                 problems.append(f"lost: {error}")
         problems += await self._settled()
-        held = len(await entries(self._replicas[0], "m"))
+        metadata, _ = self._replicas[0]
+        held = len(await entries(metadata, "m"))
         for actor in actors:
             await actor.clear()
         await self._clear()
         problems += await self._settled()
-        left = [
-            f"leaked: {keys.parts(one.key)}" for one in await entries(self._replicas[0], "biomp")
-        ]
+        left = [f"leaked: {keys.parts(one.key)}" for one in await entries(metadata, "biomp")]
         self._summary(held, len(problems + left))
         return problems + left
 
@@ -131,17 +130,17 @@ class Soak:
         def late() -> datetime:
             return utcnow() + 2 * _SETTINGS.session_age
 
-        metadata = self._replicas[0]
-        registry = await Registry.open(metadata, self._store, _SETTINGS, now=late)
+        metadata, blobs = self._replicas[0]
+        registry = await Registry.open(metadata, blobs, _SETTINGS, now=late)
         for _ in range(_ROUNDS):
             await registry.collector.run()
         found = [f"damaged: {one.what}: {one.about}" async for one in registry.fsck.run()]
-        return found + [f"leaked: {one}" for one in await leftovers(metadata, self._store)]
+        return found + [f"leaked: {one}" for one in await leftovers(metadata, blobs)]
 
     async def _clear(self) -> None:
         """Delete every manifest that is left, other doors' and nobody's too."""
-        metadata = self._replicas[0]
-        registry = await Registry.open(metadata, self._store, _SETTINGS)
+        metadata, blobs = self._replicas[0]
+        registry = await Registry.open(metadata, blobs, _SETTINGS)
         for entry in await entries(metadata, "m"):
             _, name, digest = keys.parts(entry.key)
             await registry.manifests.delete(RepositoryName(name), Digest.parse(digest))
@@ -159,10 +158,16 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak")
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK:,d} events and no more")
     parser.add_argument("--events", type=int, help="that many events and no more")
+    parser.add_argument("--stores", choices=PAIRS, default=PAIRS[0], help="where the registry lies")
     options = parser.parse_args(arguments)
     events = options.events or (_QUICK if options.quick else _FULL)
-    with tempfile.TemporaryDirectory(prefix="ociappr-soak-") as folder:
-        problems = asyncio.run(Soak(Path(folder), events).run())
+    with (
+        tempfile.TemporaryDirectory(prefix="ociappr-soak-") as folder,
+        closing(Backends(Path(folder))) as backends,
+    ):
+        place = backends.places(options.stores)(Path(folder))
+        config = load(environ={**place, **_CHECKPOINTS}, flags={"data": folder}).config
+        problems = asyncio.run(Soak(config, events).run())
     for problem in problems[:_SHOWN]:
         print(problem)
     if problems or options.quick or options.events:

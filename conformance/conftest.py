@@ -13,11 +13,15 @@ from typing import Protocol
 
 import pytest
 
+from conformance.backends.pairs import PAIRS, Backends, Places
+from conformance.nginx import documented, nginx
 from conformance.servers import Servers, clean_environment, wait_ready
 from conformance.tools import table
 from conformance.wire import Server
 
 __all__ = ["Ran", "Run", "Server", "Servers", "Tool"]
+
+DEPLOYMENTS = Path(__file__).parents[1] / "docs" / "deployments.md"
 
 _numbers = itertools.count()
 
@@ -49,17 +53,57 @@ Tool = Callable[[str], str]
 """Find a client by its name; see the fixture `tool`."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let every test run on any pair of stores."""
+    parser.addoption("--stores", choices=PAIRS, default=PAIRS[0], help="where registries lie")
+    parser.addoption("--replicas", action="store_true", help="share two behind nginx, not one")
+
+
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
+    """The servers that hold registries, for the whole session."""
+    started = Backends(tmp_path_factory.mktemp("backends"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def places(backends: Backends, pytestconfig: pytest.Config) -> Places:
+    """Where registries lie in this session."""
+    return backends.places(str(pytestconfig.getoption("--stores")))
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory, places: Places) -> Iterator[Servers]:
     """The servers of the whole session."""
-    started = Servers(tmp_path_factory.mktemp("servers"))
+    started = Servers(tmp_path_factory.mktemp("servers"), places)
     yield started
     started.stop_all()
 
 
 @pytest.fixture(scope="session")
-def server(servers: Servers) -> Server:
+def replicas(servers: Servers) -> tuple[Server, Server]:
+    """Two servers of one registry."""
+    first = servers()
+    return first, servers(data=first.data)
+
+
+@pytest.fixture(scope="session")
+def balanced(
+    replicas: tuple[Server, Server], tool: Tool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The proxy of docs/deployments.md, which gives every request to the next replica."""
+    folder = tmp_path_factory.mktemp("nginx")
+    with nginx(tool("nginx"), folder, documented(DEPLOYMENTS), *replicas) as outside:
+        yield outside
+
+
+@pytest.fixture(scope="session")
+def server(servers: Servers, request: pytest.FixtureRequest) -> Server:
     """A server of ours that all tests share; OCIAPPR_SERVER=HOST:PORT names another one."""
+    if request.config.getoption("--replicas"):
+        both: Server = request.getfixturevalue("balanced")
+        return both
     host = os.environ.get("OCIAPPR_SERVER")
     if host is None:
         return servers()
@@ -69,9 +113,9 @@ def server(servers: Servers) -> Server:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Servers]:
+def start_server(tmp_path: Path, places: Places) -> Iterator[Servers]:
     """A factory of further servers, each with fresh data; all are stopped after the test."""
-    started = Servers(tmp_path)
+    started = Servers(tmp_path, places)
     yield started
     started.stop_all()
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -23,20 +23,31 @@ LOG_SHOWN = 3000  # characters
 
 @dataclass(slots=True)
 class Servers:
-    """A factory of servers below one directory, which remembers what it started."""
+    """A factory of servers below one directory, which remembers what it started.
+
+    *places* tells on which stores the registry of a data directory lies; by default in it.
+    """
 
     directory: Path
+    places: Callable[[Path], Mapping[str, str]] = field(default=lambda _: {})
     _processes: dict[Server, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[Path] = field(default_factory=list)
 
     def __call__(
-        self, *arguments: str, env: Mapping[str, str] | None = None, data: Path | None = None
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        data: Path | None = None,
+        host: str | None = None,
     ) -> Server:
-        """Start ``ociappr serve`` and return when it is ready; `data` starts on an older store."""
+        """Start ``ociappr serve`` and return when it is ready.
+
+        *data* is the directory of a registry that was there before, *host* an address to take.
+        """
         number = len(self._logs)
         log = self.directory / f"server-{number}.log"
         self._logs.append(log)
-        host = f"127.0.0.1:{free_port()}"
+        host = host or f"127.0.0.1:{free_port()}"
         server = Server(host, f"http://{host}", data or self.directory / f"data-{number}")
         command = (sys.executable, "-m", "ociappr", "serve", "--listen", host)
         with log.open("wb") as output:
@@ -45,11 +56,15 @@ class Servers:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=clean_environment() | dict(env or {}),
+                env=self.environment(server.data) | dict(env or {}),
             )
         self._processes[server] = process
         wait_ready(server, "/readyz", process=process, log=log)
         return server
+
+    def environment(self, data: Path) -> dict[str, str]:
+        """Return the environment in which any command of ours finds the registry of *data*."""
+        return clean_environment() | dict(self.places(data))
 
     def stop(self, server: Server) -> int:
         """Send SIGTERM, wait for the end and return the exit status."""

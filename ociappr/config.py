@@ -6,6 +6,7 @@ Sizes are written ``64MiB``, durations ``15m``. Nothing else in the project read
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ from difflib import get_close_matches
 from enum import EnumType
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args, get_origin
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from ociappr.forwarded import TrustedProxies
+from ociappr.registry.patterns import RepositoryPattern, TagPattern, VersionRange
+from ociappr.registry.rules import ImmutableRule, RetentionRule
 from ociappr.registry.settings import Sparse
 
 _PREFIX = "OCIAPPR_"
@@ -127,6 +131,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 S = TypeVar("S", bound=Section)
+T = TypeVar("T")
 
 
 class ServerSection(Section, frozen=True):
@@ -138,6 +143,7 @@ class ServerSection(Section, frozen=True):
     keepalive: Duration = Duration(seconds=75)
     notice: Duration = Duration(seconds=0)
     drain: Duration = Duration(seconds=30)
+    trusted_proxies: str = ""
 
 
 class S3Section(Section, frozen=True):
@@ -160,6 +166,7 @@ class StorageSection(Section, frozen=True):
 
     url: str = ""
     threaded: bool = False
+    checkpoint: Size = Size(256 * 1024**2)
     s3: S3Section = S3Section()
 
 
@@ -197,6 +204,14 @@ class CollectorSection(Section, frozen=True):
     grace: Duration = Duration(hours=24)
     sessions: Duration = Duration(days=7)
     journal: Duration = Duration(days=30)
+    rate: int = 0
+
+
+class BackupSection(Section, frozen=True):
+    """Snapshots of the metadata, beside the blobs."""
+
+    interval: Duration = Duration(days=1)
+    keep: int = 7
 
 
 class LimitsSection(Section, frozen=True):
@@ -225,8 +240,11 @@ class Config(Section, frozen=True):
     manifests: ManifestsSection = ManifestsSection()
     appr: ApprSection = ApprSection()
     collector: CollectorSection = CollectorSection()
+    backup: BackupSection = BackupSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
+    retention: tuple[RetentionRule, ...] = ()
+    immutable: tuple[ImmutableRule, ...] = ()
 
     @property
     def storage_url(self) -> str:
@@ -237,6 +255,14 @@ class Config(Section, frozen=True):
     def metadata_url(self) -> str:
         """Where the metadata lie, the default filled in."""
         return self.metadata.url or f"sqlite://{self._directory}/metadata.db"
+
+    @property
+    def trusted_proxies(self) -> TrustedProxies:
+        """Whose word about a client's address counts; raise `ConfigError`."""
+        try:
+            return TrustedProxies.parse(self.server.trusted_proxies)
+        except ValueError as error:
+            raise ConfigError(f"server.trusted_proxies: {error}") from None
 
     @property
     def inline(self) -> Size:
@@ -304,13 +330,13 @@ _EFFECTIVE: Mapping[str, Callable[[Config], object]] = {
 
 def shown(url: str) -> str:
     """Return *url* without the password that may stand in it."""
-    place = urlsplit(url).netloc
+    place = url.partition("://")[2].partition("/")[0]
     user, at, host = place.rpartition("@")
     name, colon, _ = user.partition(":")
     return url.replace(place, f"{name}:***@{host}", 1) if at and colon else url
 
 
-def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, object]:
+def fields(section: type[msgspec.Struct] = Config, prefix: str = "") -> dict[str, object]:
     """Return every key, as ``section.name``, with its type."""
     found: dict[str, object] = {}
     for one in msgspec.structs.fields(section):
@@ -377,11 +403,14 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
         "manifests.limit",
         f"is {Size(_MANIFEST_MINIMUM)} at least, as distribution-spec wants",
     ),
+    (lambda c: not c.storage.checkpoint, "storage.checkpoint", "is more than nothing"),
     (lambda c: not c.appr.body, "appr.body", "is more than nothing"),
     (lambda c: not c.appr.unpacked, "appr.unpacked", "is more than nothing"),
     (lambda c: c.appr.decodes < 1, "appr.decodes", "is 1 at least"),
     (lambda c: not c.collector.interval, "collector.interval", "is more than nothing"),
     (lambda c: not c.collector.sessions, "collector.sessions", "is more than nothing"),
+    (lambda c: c.collector.rate < 0, "collector.rate", "is 0, for as fast as can be, or more"),
+    (lambda c: c.backup.keep < 1, "backup.keep", "is 1 at least"),
     (lambda c: c.limits.uploads < 1, "limits.uploads", "is 1 at least"),
     (lambda c: c.metadata.connections < 1, "metadata.connections", "is 1 at least"),
     (lambda c: not c.metadata.timeout, "metadata.timeout", "is more than nothing"),
@@ -407,7 +436,7 @@ _RULES: tuple[tuple[Callable[[Config], bool], str, str], ...] = (
 
 def _check(config: Config) -> None:
     """Raise `ConfigError` for values that are well-formed, but cannot be."""
-    _ = config.address
+    _ = config.address, config.trusted_proxies
     values = {setting.key: setting.value for setting in Loaded(config).settings()}
     for is_wrong, key, rule in _RULES:
         if is_wrong(config):
@@ -434,9 +463,13 @@ def _read_secret(key: str, raw: object, origin: str) -> Secret:
 
 
 def _convert(key: str, raw: object, kind: object, origin: str, *, strict: bool) -> object:
+    if get_origin(kind) is tuple:
+        return _read_list(key, raw, get_args(kind)[0], origin)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _read_rule(key, raw, kind, origin)
     try:
-        if kind in (Size, Duration, Secret):
-            return kind.parse(raw)
+        if (parse := _PARSERS.get(kind)) is not None:
+            return parse(raw)
         return msgspec.convert(raw, type=kind, strict=strict)
     except msgspec.ValidationError:
         choices = kind if isinstance(kind, EnumType) else get_args(kind)
@@ -446,11 +479,81 @@ def _convert(key: str, raw: object, kind: object, origin: str, *, strict: bool) 
         raise ConfigError(f"{key}: {error} (from {origin})") from None
 
 
+def _pattern(kind: Callable[[str], T]) -> Callable[[object], T]:
+    def parse(raw: object) -> T:
+        if not isinstance(raw, str):
+            raise ValueError(f"{raw!r} is not a text")  # noqa: TRY004 - as the others do
+        return kind(raw)
+
+    return parse
+
+
+_PARSERS: Mapping[object, Callable[[object], object]] = {
+    Size: Size.parse,
+    Duration: Duration.parse,
+    timedelta: Duration.parse,
+    Secret: Secret.parse,
+    **{kind: _pattern(kind) for kind in (RepositoryPattern, TagPattern, VersionRange)},
+}
 _KINDS: Mapping[object, str] = {
     int: "a whole number",
     bool: "true or false",
     str: "a text",
 }
+
+
+# -- lists of rules ------------------------------------------------------------------------------
+
+
+def _read_list(key: str, raw: object, kind: object, origin: str) -> tuple[object, ...]:
+    """Return a list, each of its items converted; a text is JSON, as the environment has it."""
+    items = raw
+    if isinstance(raw, str):
+        try:
+            items = json.loads(raw)
+        except ValueError:
+            raise ConfigError(f"{key}: {raw!r} is no list (from {origin})") from None
+    if not isinstance(items, list):
+        raise ConfigError(f"{key}: {items!r} is no list (from {origin})")
+    return tuple(
+        _convert(f"{key}[{number}]", item, kind, origin, strict=True)
+        for number, item in enumerate(items)
+    )
+
+
+def _read_rule(key: str, raw: object, kind: type[msgspec.Struct], origin: str) -> msgspec.Struct:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{key}: {raw!r} is no mapping (from {origin})")
+    known = fields(kind)
+    arguments: dict[str, object] = {}
+    for name, value in raw.items():
+        place = f"{key}.{name}"
+        if name not in known:
+            every = {f"{key}.{one}": one for one in known}
+            raise ConfigError(f"{_unknown(place, every, str)} (from {origin})")
+        arguments[name] = _convert(place, value, known[name], origin, strict=True)
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error} (from {origin})") from None
+
+
+def written(rule: msgspec.Struct) -> dict[str, object]:
+    """Return what *rule* says, as it is written in a file; what it leaves open is left out."""
+    said: dict[str, object] = {}
+    for one in msgspec.structs.fields(rule):
+        value = getattr(rule, one.name)
+        if value == one.default:
+            continue
+        if isinstance(value, tuple):
+            said[one.name] = [str(item) for item in value]
+        else:
+            said[one.name] = value if isinstance(value, int) else _text(value)
+    return said
+
+
+def _text(value: object) -> str:
+    return str(getattr(value, "value", value))
 
 
 def _unknown(key: str, known: Mapping[str, object], written: Callable[[str], str]) -> str:
@@ -487,6 +590,9 @@ def _refuse_duplicates(node: object, path: Path, prefix: str = "") -> None:
     """Raise `ConfigError` for a key that stands twice, of which YAML readers keep the last."""
     import yaml  # noqa: PLC0415 - as above
 
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _refuse_duplicates(item, path, f"{prefix.removesuffix('.')}[{number}].")
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()

@@ -100,6 +100,19 @@ def parse_target(text: str) -> Tag | Digest:
     return Digest.parse(text) if ":" in text else Tag(text)
 
 
+def parse_reference(text: str) -> Reference | RepositoryName:
+    """Return what ``name``, ``name:tag`` or ``name@digest`` names.
+
+    Raises `NameInvalid`, `TagInvalid`, `DigestInvalid`.
+    """
+    name, at, digest = text.partition("@")
+    if at:
+        return Reference(RepositoryName(name), Digest.parse(digest))
+    name, colon, tag = text.partition(":")
+    repository = RepositoryName(name)
+    return Reference(repository, Tag(tag)) if colon else repository
+
+
 def is_tag(text: str) -> bool:
     """Tell whether *text* has a tag's grammar."""
     return _TAG.fullmatch(text) is not None

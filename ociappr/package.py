@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ociappr.descriptor import Descriptor
 from ociappr.digest import ContentDigest
-from ociappr.errors import DigestInvalid, ManifestInvalid
+from ociappr.errors import DigestInvalid, ManifestInvalid, MediaTypeInvalid
 from ociappr.manifest import Manifest
 from ociappr.media import HELM_CHART, HELM_CONFIG
+from ociappr.names import shown
 
 HELM = "helm"
 CONTENT_DIGEST = "vnd.appr.content.digest"
@@ -18,6 +19,8 @@ METADATA = "vnd.appr.metadata"
 """Annotation: the ``metadata`` that came with an appr push, as JSON text."""
 CREATED = "org.opencontainers.image.created"
 TITLE = "org.opencontainers.image.title"
+# a part of media types and of paths; "-" alone would mean any
+_FORMAT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MANIFEST_TYPE = re.compile(r"application/vnd\.appr\.package-manifest\.(.+)\.v[0-9]+\.json")
 
 
@@ -32,9 +35,16 @@ def content_type(format_: str) -> str:
 
 
 def parse_format(text: str) -> str:
-    """Return the format that *text* names: appr's own long manifest type, or the name itself."""
+    """Return the format that *text* names: appr's own long manifest type, or the name itself.
+
+    Raises `MediaTypeInvalid`.
+    """
     long = _MANIFEST_TYPE.fullmatch(text)
-    return long[1] if long else text
+    format_ = long[1] if long else text
+    if not _FORMAT.fullmatch(format_):
+        hint = "use a short name such as helm, kpm or docker-compose"
+        raise MediaTypeInvalid(f"{shown(text)} is not a media type", hint=hint)
+    return format_
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from io import FileIO
@@ -21,15 +21,20 @@ from ociappr import __version__, stores
 from ociappr.access import OpenAccess
 from ociappr.appr_api.application import install as install_appr
 from ociappr.appr_api.handlers import ApprAPI, Limits
+from ociappr.calls import Pulled, unrecorded
 from ociappr.config import Config, shown
 from ociappr.distribution.application import install as install_distribution
 from ociappr.distribution.handlers import DistributionAPI
 from ociappr.errors import OciapprError
+from ociappr.moving import Stores
 from ociappr.registry import Registry, Settings
+from ociappr.registry.pulls import EVERY
+from ociappr.schedule import backing_up
 from ociappr.telemetry import ACCESS_LOG, AccessLog, Metrics, access_logger
 
 BACKLOG = 1024
 _CUT = 1.0  # seconds for what is left when the drain time is over
+_RESTS = 0.9  # the part of its interval in which a replica's round counts for the others
 _FIRST_RUN = 10  # the collector's first run comes after so small a part of its interval
 _PRODUCT = "ociappr"  # what the world is told of us: no versions
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,7 +58,27 @@ def settings(config: Config) -> Settings:
         grace=config.collector.grace,
         session_age=config.collector.sessions,
         journal_age=config.collector.journal,
+        retention=config.retention,
+        immutable=config.immutable,
+        rate=config.collector.rate,
     )
+
+
+@asynccontextmanager
+async def open_stores(config: Config) -> AsyncIterator[Stores]:
+    """Open the stores of *config* and close them at the end.
+
+    Raises `ConfigError` and `StoreUnavailable`.
+    """
+    metadata = await stores.open_metadata(config)
+    try:
+        blobs = await stores.open_blobs(config)
+        try:
+            yield Stores(metadata, blobs, config.inline)
+        finally:
+            await blobs.close()
+    finally:
+        await metadata.close()
 
 
 @asynccontextmanager
@@ -62,15 +87,8 @@ async def open_registry(config: Config) -> AsyncIterator[Registry]:
 
     Raises `ConfigError` and `StoreUnavailable`.
     """
-    metadata = await stores.open_metadata(config)
-    try:
-        blobs = await stores.open_blobs(config)
-        try:
-            yield await Registry.open(metadata, blobs, settings(config))
-        finally:
-            await blobs.close()
-    finally:
-        await metadata.close()
+    async with open_stores(config) as opened:
+        yield await Registry.open(opened.metadata, opened.blobs, settings(config))
 
 
 # -- the application -----------------------------------------------------------------------------
@@ -108,6 +126,7 @@ def distribution(config: Config, registry: Registry) -> DistributionAPI:
     return DistributionAPI(
         registry,
         OpenAccess(),
+        pulled=_pulled(registry, config),
         manifest_limit=config.manifests.limit,
         chunk_minimum=config.limits.chunk,
         stall=config.server.stall.total_seconds(),
@@ -130,8 +149,18 @@ def application(
         decodes=config.appr.decodes,
         stall=config.server.stall.total_seconds(),
     )
-    install_appr(app, ApprAPI(registry, OpenAccess(), limits=limits))
+    pulled = _pulled(registry, config)
+    install_appr(app, ApprAPI(registry, OpenAccess(), limits=limits, pulled=pulled))
     return app
+
+
+def _pulled(registry: Registry, config: Config) -> Pulled:
+    """Return who is told of pulls: nobody unless a rule asks for them."""
+    return registry.pulls.record if _records_pulls(config) else unrecorded
+
+
+def _records_pulls(config: Config) -> bool:
+    return any(rule.keep_pulled_within is not None for rule in config.retention)
 
 
 async def _sign(_: web.Request, response: web.StreamResponse) -> None:
@@ -241,11 +270,12 @@ async def run(
     ready: Callable[[], None],
 ) -> None:
     """Serve on *listener* to the end of *life*; then finish what runs and close the stores."""
-    async with open_registry(config) as registry:
+    async with open_stores(config) as opened:
+        registry = await Registry.open(opened.metadata, opened.blobs, settings(config))
         metrics = Metrics(worker)
         health = Health(registry, metrics)
         stderr = FileIO(sys.stderr.fileno(), "w", closefd=False) if config.log.access else None
-        log = AccessLog(metrics, config.log.format, stderr)
+        log = AccessLog(metrics, config.log.format, stderr, proxies=config.trusted_proxies)
         v2 = distribution(config, registry)
         runner = web.AppRunner(
             application(config, registry, health, v2),
@@ -261,10 +291,14 @@ async def run(
         if worker == 0:
             _announce(config, listener)
         ready()
-        async with _collecting(config, registry, metrics, runs=worker == 0):
-            await life.wait()
-        health.draining = True
-        await _finish(config, runner, front, life)
+        async with _recording(config, registry):
+            async with (
+                _collecting(config, registry, metrics, runs=worker == 0),
+                backing_up(config, opened, registry, runs=worker == 0),
+            ):
+                await life.wait()
+            health.draining = True
+            await _finish(config, runner, front, life)
         log.flush()
 
 
@@ -333,15 +367,62 @@ async def _collect(config: Config, registry: Registry, metrics: Metrics) -> None
     await asyncio.sleep(interval / _FIRST_RUN)
     while True:
         try:
-            done = asdict(await registry.collector.run())
+            await _keep_house(config, registry, metrics)
         except OciapprError as error:
             _log.warning("the collector stopped early: %s; it tries again", error.message)
         except Exception:  # noqa: BLE001 - logged; what it did half it does again
             _log.exception("the collector stopped early; it tries again")
-        else:
-            metrics.collected(done)
-            _log.info("collected", extra={"fields": done})
         await asyncio.sleep(interval)
+
+
+async def _keep_house(config: Config, registry: Registry, metrics: Metrics) -> None:
+    """Do one round of retention and collection, unless another replica did or does."""
+    rest = config.collector.interval * _RESTS
+    async with registry.leases.held("collector", rest=rest) as is_ours:
+        if not is_ours:
+            _log.debug("another replica collects")
+            return
+        if config.retention:
+            retained = asdict(await registry.retention.run())
+            metrics.retained(retained)
+            _log.info("retained", extra={"fields": retained})
+        done = asdict(await registry.collector.run())
+        metrics.collected(done)
+        _log.info("collected", extra={"fields": done})
+
+
+# -- last pulls ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _recording(config: Config, registry: Registry) -> AsyncIterator[None]:
+    """Write last pulls from time to time beside what is in the block, and at its end."""
+    if not _records_pulls(config):
+        yield
+        return
+    task = asyncio.create_task(_record(registry), name="pulls")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await _flush(registry)
+
+
+async def _record(registry: Registry) -> None:
+    while True:
+        await _flush(registry)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(registry.pulls.full(), EVERY.total_seconds())
+
+
+async def _flush(registry: Registry) -> None:
+    try:
+        await registry.pulls.flush()
+    except OciapprError as error:
+        _log.warning("last pulls were not written: %s; they are kept for later", error.message)
+    except Exception:  # noqa: BLE001 - logged; nothing else depends on it
+        _log.exception("last pulls were not written")
 
 
 def _announce(config: Config, listener: socket.socket) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ociappr.blobstore import BlobStore
@@ -26,6 +28,48 @@ async def _sqlite(url: str, _: Config) -> MetadataStore:
     return await SQLiteMetadata.open(path)
 
 
+async def _etcd(url: str, config: Config) -> MetadataStore:
+    from ociappr.metadata.etcd import EtcdMetadata  # noqa: PLC0415 - as the other servers'
+
+    return await _reached(EtcdMetadata.open, url, config)
+
+
+async def _postgres(url: str, config: Config) -> MetadataStore:
+    with _extra("postgres"):
+        from ociappr.metadata.postgres import PostgresMetadata  # noqa: PLC0415 - an extra
+
+    return await _reached(PostgresMetadata.open, url, config)
+
+
+async def _redis(url: str, config: Config) -> MetadataStore:
+    with _extra("redis"):
+        from ociappr.metadata.redis import RedisMetadata  # noqa: PLC0415 - an extra
+
+    return await _reached(RedisMetadata.open, url, config)
+
+
+class _Open(Protocol):
+    """How the drivers of metadata servers are opened; raises `ValueError` for what cannot be."""
+
+    async def __call__(
+        self, url: str, *, password: str, ca_file: str, connections: int, patience: timedelta
+    ) -> MetadataStore: ...
+
+
+async def _reached(driver: _Open, url: str, config: Config) -> MetadataStore:
+    """Open a server's metadata with what the settings say of it."""
+    try:
+        return await driver(
+            url,
+            password=config.metadata.password.reveal(),
+            ca_file=config.metadata.ca_file,
+            connections=config.metadata.connections,
+            patience=config.metadata.timeout,
+        )
+    except ValueError as error:
+        raise ConfigError(f"metadata.url: {error}") from None
+
+
 async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
     return MemoryMetadata()
 
@@ -33,7 +77,9 @@ async def _memory_metadata(_url: str, _: Config) -> MetadataStore:
 async def _file(url: str, config: Config) -> BlobStore:
     root = _path(url, "storage.url")
     _make_directory(root)
-    return await FilesystemBlobs.open(root, threaded=config.storage.threaded)
+    return await FilesystemBlobs.open(
+        root, threaded=config.storage.threaded, checkpoint=config.storage.checkpoint
+    )
 
 
 async def _memory_blobs(_url: str, _: Config) -> BlobStore:
@@ -41,11 +87,9 @@ async def _memory_blobs(_url: str, _: Config) -> BlobStore:
 
 
 async def _s3(url: str, config: Config) -> BlobStore:
-    try:
-        from ociappr.blobstore.s3 import S3Access, S3Blobs  # noqa: PLC0415 - an extra, and slow
-    except ImportError as error:
-        message = f"storage.url: s3:// needs more: pip install 'ociappr[s3]' ({error})"
-        raise ConfigError(message) from None
+    with _extra("s3"):
+        from ociappr.blobstore.s3 import S3Access, S3Blobs  # noqa: PLC0415 - an extra
+
     bucket, prefix = _bucket(url)
     access = S3Access(
         endpoint=config.storage.s3.endpoint,
@@ -73,6 +117,12 @@ class _Driver(Generic[T]):
 _METADATA: Mapping[str, _Driver[MetadataStore]] = {
     "sqlite": _Driver(_sqlite, is_local=True),
     "memory": _Driver(_memory_metadata),
+    "etcd": _Driver(_etcd),
+    "etcds": _Driver(_etcd),
+    "postgresql": _Driver(_postgres),
+    "postgres": _Driver(_postgres),
+    "redis": _Driver(_redis),
+    "rediss": _Driver(_redis),
 }
 _BLOBS: Mapping[str, _Driver[BlobStore]] = {
     "file": _Driver(_file, is_local=True),
@@ -95,10 +145,24 @@ async def open_blobs(config: Config) -> BlobStore:
 
 def require(config: Config) -> None:
     """Raise `StoreUnavailable` unless stores of this machine are there: looking makes none."""
-    for path in _local(config):
+    _require(_local(config))
+
+
+def require_blobs(config: Config) -> None:
+    """Raise `StoreUnavailable` unless the blobs are there, if they are on this machine."""
+    _require(_local(config)[-1:] if _BLOBS[urlsplit(config.storage_url).scheme].is_local else [])
+
+
+def _require(paths: list[Path]) -> None:
+    for path in paths:
         if not path.exists():
             hint = "name the directory of the registry with --data, or start one there with serve"
             raise StoreUnavailable(f"there is no registry: {path} does not exist", hint=hint)
+
+
+def exist(config: Config) -> bool:
+    """Tell whether the stores of this machine are there; those of others are taken to be."""
+    return all(path.exists() for path in _local(config))
 
 
 def check(config: Config) -> None:
@@ -128,6 +192,16 @@ def _driver(drivers: Mapping[str, _Driver[T]], url: str, key: str) -> _Driver[T]
         known = ", ".join(f"{name}://" for name in drivers)
         raise ConfigError(f"{key}: {shown(url)!r} begins with none of {known}")
     return drivers[scheme]
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say how to install what an import within the block did not find."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed: pip install 'ociappr[{name}]'"
+        raise ConfigError(message) from None
 
 
 def _path(url: str, key: str) -> Path:

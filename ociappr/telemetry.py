@@ -30,6 +30,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from ociappr.forwarded import TrustedProxies
 from ociappr.http import request_id
 
 ACCESS_LOG = "ociappr.access"
@@ -128,6 +129,7 @@ class Metrics:
         self._worker = str(worker)
         self._rows: dict[tuple[str, str, int], _Row] = {}
         self._collected: dict[str, int] = {}
+        self._retained: dict[str, int] = {}
         self._unwritten = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -149,8 +151,11 @@ class Metrics:
 
     def collected(self, figures: Mapping[str, int]) -> None:
         """Add the figures of a run of the collector."""
-        for what, number in {"runs": 1, **figures}.items():
-            self._collected[what] = self._collected.get(what, 0) + number
+        _add(self._collected, {"runs": 1, **figures})
+
+    def retained(self, figures: Mapping[str, int]) -> None:
+        """Add the figures of a run of retention."""
+        _add(self._retained, {"runs": 1, **figures})
 
     def unwritten(self, lines: int) -> None:
         """Count lines of the access log that could not be written."""
@@ -178,17 +183,24 @@ class Metrics:
             received.add_metric(values, row.received)
             sent.add_metric(values, row.sent)
         yield from (requests, seconds, received, sent)
-        collected = CounterMetricFamily(
-            "ociappr_collector", "What the collector did.", labels=["what", "worker"]
-        )
-        for what, number in self._collected.items():
-            collected.add_metric([what, self._worker], number)
-        yield collected
+        yield self._figures("ociappr_collector", "What the collector did.", self._collected)
+        yield self._figures("ociappr_retention", "What retention did.", self._retained)
         lost = GaugeMetricFamily(
             "ociappr_access_lines_lost", "Lines that could not be written.", labels=["worker"]
         )
         lost.add_metric([self._worker], self._unwritten)
         yield lost
+
+    def _figures(self, name: str, text: str, figures: Mapping[str, int]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=["what", "worker"])
+        for what, number in figures.items():
+            family.add_metric([what, self._worker], number)
+        return family
+
+
+def _add(total: dict[str, int], figures: Mapping[str, int]) -> None:
+    for what, number in figures.items():
+        total[what] = total.get(what, 0) + number
 
 
 # -- the access log ------------------------------------------------------------------------------
@@ -211,6 +223,7 @@ class _Line(msgspec.Struct):
     request: str
 
 
+_FORWARDED = "X-Forwarded-For"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -231,10 +244,18 @@ class AccessLog:
     would cost as much as the request itself. With no *stream* they are only counted.
     """
 
-    def __init__(self, metrics: Metrics, form: str, stream: FileIO | None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        form: str,
+        stream: FileIO | None,
+        *,
+        proxies: TrustedProxies = TrustedProxies(),  # noqa: B008 - it never changes
+    ) -> None:
         self._metrics = metrics
         self._form = _FORMS[form]
         self._stream = stream
+        self._proxies = proxies
         self._waiting: list[bytes] = []
         self._second = 0
         self._prefix = ""
@@ -259,13 +280,18 @@ class AccessLog:
             received,
             sent,
             round(seconds, 6),
-            request.remote or "",
+            self._client(request),
             _safe(request.headers.get("User-Agent", ""), _LONGEST_AGENT),
             request_id(request),
         )
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append(self._form(line))
+
+    def _client(self, request: web.BaseRequest) -> str:
+        forwarded = request.headers.getall(_FORWARDED, ())
+        peer = request.remote or ""
+        return self._proxies.client(peer, forwarded) if forwarded else peer
 
     def flush(self) -> None:
         """Write what waits; a log that cannot be written does not stop the answers."""

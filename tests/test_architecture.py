@@ -26,7 +26,19 @@ VALUES = {
 }
 PORTS = {"metadata", "blobstore", "access"}
 FACES = {"distribution", "appr_api"}
-ROOTS = {"__main__", "cli", "config", "server", "stores", "telemetry", "workers"}
+ROOTS = {
+    "__main__",
+    "cli",
+    "config",
+    "schedule",
+    "server",
+    "sources",
+    "stores",
+    "telemetry",
+    "workers",
+}
+
+BETWEEN = {"calls", "forwarded", "http", "legacy", "moving", "registry"}
 
 # room -> (rooms of ours that it may import, libraries it may import, the reason)
 RULES: dict[str, tuple[set[str], set[str], str]] = {
@@ -38,7 +50,11 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         )
         for name in VALUES
     },
-    "metadata": (VALUES, set(), "a driver knows its own port and nothing above it"),
+    "metadata": (
+        VALUES,
+        {"aiohttp", "asyncpg", "msgspec", "redis"},  # etcd is spoken to in HTTP and JSON
+        "a driver knows its own port, its own library and nothing above it",
+    ),
     "blobstore": (
         VALUES,
         {"aiobotocore", "aiohttp", "botocore", "types_aiobotocore_s3"},
@@ -50,6 +66,16 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         {"msgspec", "yaml"},
         "the core speaks to the ports, so that any driver serves, and knows no HTTP",
     ),
+    "legacy": (
+        VALUES | {"registry"},
+        {"aiohttp", "msgspec", "redis"},
+        "reads old layouts by the libraries of their stores and publishes through the core",
+    ),
+    "moving": (
+        VALUES | PORTS | {"registry"},
+        {"msgspec"},
+        "it moves registries between any stores, so it knows the ports and the core's records only",
+    ),
     "http": (VALUES | {"registry"}, {"aiohttp"}, "what the faces share of aiohttp"),
     "calls": (VALUES | {"access"}, {"aiohttp"}, "what the handlers of both faces are given"),
     **{
@@ -60,14 +86,19 @@ RULES: dict[str, tuple[set[str], set[str], str]] = {
         )
         for name in FACES
     },
+    "forwarded": (set(), set(), "who asked is a matter of addresses and a header, not of aiohttp"),
     "config": (
-        VALUES | {"registry"},
+        VALUES | {"registry", "forwarded"},
         {"msgspec", "yaml"},
         "settings are read in one room; the core gets plain values",
     ),
     **{
         name: (
-            VALUES | PORTS | FACES | ROOTS | {"registry", "http"},
+            VALUES
+            | PORTS
+            | FACES
+            | ROOTS
+            | {"registry", "calls", "http", "forwarded", "legacy", "moving"},
             {"aiohttp", "click", "msgspec", "prometheus_client", "rich", "yaml"},
             "roots put the parts together; only here a driver is named",
         )

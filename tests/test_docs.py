@@ -14,15 +14,18 @@ import click
 import pytest
 
 from conformance.servers import Servers, clean_environment
-from conformance.wire import get_manifest, push_image
+from conformance.wire import get_manifest, push_image, tags
 from ociappr.cli.main import cli
-from ociappr.config import Config, fields, load
+from ociappr.config import Config, Secret, fields, load
+from ociappr.registry.rules import ImmutableRule, RetentionRule
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 COMMANDS = (ROOT / "docs" / "cli.md").read_text()
+RETENTION = (ROOT / "docs" / "retention.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+MOVING = (ROOT / "docs" / "moving.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -39,7 +42,8 @@ def commands() -> dict[str, click.Command]:
 
 def flags(command: click.Command) -> set[str]:
     """Return all spellings of the options of a command."""
-    return {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    return {flag for one in options for flag in (*one.opts, *one.secondary_opts)}
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -54,7 +58,7 @@ def test_every_setting_is_described_with_its_default() -> None:
         value = attrgetter(key)(Config())
         text = str(getattr(value, "value", value))
         text = text.lower() if isinstance(value, bool) else text
-        text = "depends" if value is None else text
+        text = "depends" if value is None else "[]" if value == () else text
         assert shown.strip("`") == (text or "empty"), key
 
 
@@ -66,8 +70,22 @@ def test_examples_of_configuration_are_read(tmp_path: Path) -> None:
         assert load(file=tmp_path / "conf.yaml").origins
 
 
+def test_rules_of_retention_are_described_and_their_examples_are_read(tmp_path: Path) -> None:
+    described = set(re.findall(r"^\| `([a-z_]+)` \|", RETENTION, re.MULTILINE))
+    assert described == {*fields(RetentionRule), *fields(ImmutableRule)}
+    examples = blocks(RETENTION, "yaml")
+    assert len(examples) == 2
+    for example in examples:
+        (tmp_path / "conf.yaml").write_text(example)
+        config = load(file=tmp_path / "conf.yaml").config
+        assert config.retention or config.immutable
+    (line,) = re.findall(r"^OCIAPPR_RETENTION='(.*)'$", RETENTION, re.MULTILINE)
+    assert load(environ={"OCIAPPR_RETENTION": line}).config.retention
+
+
 def test_variables_in_documents_are_settings() -> None:
-    known = {f"OCIAPPR_{key.upper().replace('.', '__')}" for key in fields()}
+    keys = [*fields(), *(f"{key}_file" for key, kind in fields().items() if kind is Secret)]
+    known = {f"OCIAPPR_{key.upper().replace('.', '__')}" for key in keys}
     for path in DOCUMENTS:
         named = set(re.findall(r"OCIAPPR_[A-Z0-9_]+", path.read_text()))
         assert named <= known | {"OCIAPPR_TOOLS", "OCIAPPR_SERVER"}, path
@@ -84,7 +102,7 @@ def test_keys_in_documents_are_settings() -> None:
 
 
 def test_every_command_and_flag_is_described() -> None:
-    described = set(re.findall(r"^\| `ociappr ([a-z]+)` \|", COMMANDS, re.MULTILINE))
+    described = set(re.findall(r"^\| `ociappr ([a-z]+)(?: [A-Z]+)?` \|", COMMANDS, re.MULTILINE))
     assert described == set(commands())
     rows = re.findall(r"^\| (`-[^|]*) \|", COMMANDS, re.MULTILINE)
     named = {flag for row in rows for flag in re.findall(r"--?[a-z-]+", row)}
@@ -93,17 +111,18 @@ def test_every_command_and_flag_is_described() -> None:
 
 def test_flags_are_described_with_their_commands() -> None:
     parts = re.split(
-        r"^(All commands.*|.*`config`, `gc`.*|`serve`:)$", COMMANDS, flags=re.MULTILINE
+        r"^(All commands.*|`[a-z`, ]*(?: and `[a-z]+`)?:)$", COMMANDS, flags=re.MULTILINE
     )
-    shared, output, serving = (set(re.findall(r"`(--[a-z-]+)", parts[n])) for n in (2, 4, 6))
-    found = {
-        name: {flag for flag in flags(command) if flag.startswith("--")}
-        for name, command in commands().items()
+    listed = {
+        head: set(re.findall(r"^\| (?:`-v`, )?`(--[a-z-]+)", text, re.MULTILINE))
+        for head, text in zip(parts[1::2], parts[2::2], strict=True)
     }
-    shared.add("--verbose")
-    assert found["version"] == set()
-    assert found["serve"] == shared | serving
-    assert found["config"] == found["gc"] == found["fsck"] == shared | output
+    shared = next(flags for head, flags in listed.items() if head.startswith("All"))
+    for name, command in commands().items():
+        expected = {"version": set(), "migrate": {"--verbose"}}.get(name, shared)
+        for head, own in listed.items():
+            expected = expected | own if f"`{name}`" in head and own is not shared else expected
+        assert {flag for flag in flags(command) if flag.startswith("--")} == expected, name
 
 
 def test_commands_in_documents_exist() -> None:
@@ -166,19 +185,66 @@ def run(script: str, directory: Path) -> str:
 
 @pytest.mark.slow
 def test_a_backup_of_a_running_server_is_whole(shell: Path) -> None:
-    backup, collect, check = blocks(OPERATIONS, "sh")
+    backup, restore, collect, check = blocks(OPERATIONS, "sh")
     servers = Servers(shell)
     try:
         server = servers(data=shell / "data")
         digest = push_image(server, "a/b", "1.0.0", [b"layer" * 10_000])
-        (shell / "backup").mkdir()
+        run(backup, shell)
         fine = "everything is as it should be\n"
-        assert run(backup, shell) == fine
+        assert run(restore, shell).endswith(fine)
         push_image(server, "a/b", "2.0.0", [b"later" * 10_000])
         assert "freed" in run(collect, shell)
         assert run(check, shell) == fine
         servers.kill(server)
         restored = servers(data=shell / "backup")
         assert get_manifest(restored, "a/b", "1.0.0")[2] == digest
+    finally:
+        servers.stop_all()
+
+
+@pytest.mark.slow
+def test_a_registry_is_thinned_as_documented(shell: Path) -> None:
+    """The commands and the rules of the page on retention, and what they say they do."""
+    preview, why, collect = blocks(RETENTION, "sh")
+    (shell / "registry.yaml").write_text(blocks(RETENTION, "yaml")[0])
+    servers = Servers(shell)
+    try:
+        server = servers(data=shell / "data")
+        for number in range(12):
+            push_image(server, "ci/app", f"pr-{number}", [f"{number}".encode()])
+            push_image(server, "team/app", f"1.{number}.0", [f"{number}".encode()])
+        push_image(server, "team/app", "latest", [b"0"])
+        assert "2 would go now" in run(preview, shell)
+        assert "one of the 10 newest by version" in run(why, shell)
+        assert "no tag reaches 1 manifests" in run(collect, shell)
+        found = tags(server, "team/app")
+        assert set(found) == {"latest", *(f"1.{number}.0" for number in range(2, 12))}
+    finally:
+        servers.stop_all()
+
+
+def test_moving_house(shell: Path) -> None:
+    """Copied beside its running server, then copied again; then the metadata are lost."""
+    migrate, restore, elsewhere = blocks(MOVING, "sh")
+    servers = Servers(shell)
+    try:
+        server = servers(data=shell / "data")
+        first = push_image(server, "a/b", "1.0.0", [b"layer" * 10_000])
+        verified = "the target is the same registry, and verified\n"
+        assert run(migrate, shell).endswith(verified)
+        second = push_image(server, "a/b", "2.0.0", [b"later" * 10_000])
+        run(elsewhere.splitlines()[0], shell)
+        run("ociappr backup --data data", shell)
+        servers.stop(server)
+        assert run(migrate, shell).endswith(verified)
+        for path in (shell / "data").glob("metadata.db*"):
+            path.unlink()
+        assert run(elsewhere.splitlines()[1], shell).startswith("snapshot ")
+        assert run(restore, shell).endswith("everything in the snapshot is there\n")
+        for data in ("data", "moved"):
+            there = servers(data=shell / data)
+            assert get_manifest(there, "a/b", "1.0.0")[2] == first
+            assert get_manifest(there, "a/b", "2.0.0")[2] == second
     finally:
         servers.stop_all()

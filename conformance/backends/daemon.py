@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Daemon:
     env: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
     """Who runs it; those that refuse to run as root name somebody."""
+    ending: signal.Signals = signal.SIGTERM
+    """What asks it to end."""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,10 +69,12 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask it to end, and wait; it must run."""
-        self._end(signal.SIGTERM)
+        self._end(self.ending)
 
     def kill(self) -> None:
         """End it as a loss of power would, with its children; it must run."""
+        for pid in self._freeze():
+            _kill(pid)
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
@@ -89,11 +94,12 @@ class Daemon:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Have it stand still within the block: connections stay, nothing answers."""
-        os.killpg(self.pid, signal.SIGSTOP)
+        frozen = self._freeze()
         try:
             yield
         finally:
-            os.killpg(self.pid, signal.SIGCONT)
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
 
     def tail(self) -> str:
         """Return the end of its log."""
@@ -105,16 +111,39 @@ class Daemon:
         except OSError:
             return False
 
+    def _freeze(self) -> list[int]:
+        """Stop it and all that it started, and return who they are: some leave its group."""
+        found, waiting = [], [self.pid]
+        while waiting:
+            pid = waiting.pop()
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                found.append(pid)
+                for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                    waiting += map(int, children.read_text().split())
+        return found
+
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None, "it does not run"
         process, self._process = self._process, None
-        os.killpg(process.pid, number)
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, number)
         try:
             process.wait(_STOPPED_WITHIN)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _kill(pid: int) -> None:
+    """Kill a process and return when it is gone, whoever is its parent."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], _STOPPED_WITHIN)
+    finally:
+        os.close(process)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from tests.contracts.blobstore import (
     stream,
 )
 from tests.contracts.multipart import MultipartContract
+from tests.contracts.snapshots import SnapshotsContract
 
 IMPATIENT = 1.0
 """Seconds that a frozen server is waited for."""
@@ -78,7 +79,9 @@ def halt(monkeypatch: pytest.MonkeyPatch) -> Halt:
     return halt
 
 
-class S3Contract(BlobStoreContract, MultipartContract, SegmentContract, DurableContract):
+class S3Contract(
+    BlobStoreContract, MultipartContract, SegmentContract, SnapshotsContract, DurableContract
+):
     memory: ClassVar[int] = 7 * UNIT
 
     @pytest.fixture

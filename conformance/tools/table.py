@@ -120,6 +120,41 @@ class Pip:
 
 
 @dataclass(frozen=True, slots=True)
+class OldPip:
+    """Packages for Python 2.7, from the pins in ``<name>.txt``, and a ``python`` that has them."""
+
+    name: str
+    version: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the packages lie."""
+        return cache() / f"{self.name}-{self.version}"
+
+    def find(self) -> Path | None:
+        """Return the path of the Python that finds the packages, once all are there."""
+        return _done(self.folder, "python")
+
+    def hint(self) -> str:
+        """Return the commands that install it."""
+        return f"pyenv install 2.7.18 && {INSTALLER} {self.name}"
+
+    def install(self) -> None:
+        """Install the packages; raise `FileNotFoundError` where there is no Python 2.7."""
+        python = _python_2()
+        if python is None:
+            raise FileNotFoundError(f"no Python 2.7 with pip: {self.hint()}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        pip = (python, "-m", "pip", "install", "--quiet", "--no-deps")
+        requirements = str(HERE / f"{self.name}.txt")
+        _call(*pip, "--target", str(self.folder / "packages"), "--requirement", requirements)
+        script = f'#!/bin/sh\nPYTHONPATH="{self.folder}/packages" exec "{python}" "$@"\n'
+        (self.folder / "python").write_text(script)
+        (self.folder / "python").chmod(0o755)
+        (self.folder / ".done").touch()
+
+
+@dataclass(frozen=True, slots=True)
 class Apt:
     """A program of a Debian package."""
 
@@ -212,6 +247,13 @@ def _apt_get(*arguments: str) -> None:
     _call(*prefix, "apt-get", "--quiet=2", *arguments, env=env)
 
 
+def _python_2() -> str | None:
+    """Return a Python 2.7: of pyenv (its shims serve only what is switched on), or the system's."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [str(path) for path in sorted(root.glob("versions/2.7*/bin/python2.7"), reverse=True)]
+    return found[0] if found else shutil.which("python2.7", path="/usr/local/bin:/usr/bin")
+
+
 def _done(folder: Path, program: str) -> Path | None:
     return folder / program if (folder / ".done").exists() else None
 
@@ -256,6 +298,7 @@ TOOLS: Mapping[str, Tool] = {
     "oras-py": Pip("oras-py", "0.2.43", "python"),
     "appr": Pip("appr", "0.7.4", "appr", startup="appr_shim"),
     "operator-courier": Pip("operator-courier", "2.1.11", "operator-courier"),
+    "appr-server": OldPip("appr-server", "0.7.4"),
     "versitygw": Go("versitygw", "v1.8.0", "github.com/versity/versitygw/cmd/versitygw"),
     "minio": Go("minio", "v0.0.0-20250907161309-07c3a429bfed", "github.com/minio/minio"),
     "postgres": Postgres(),

@@ -13,6 +13,8 @@ Every driver must keep these promises; `tests/contracts/blobstore.py` is their t
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -23,7 +25,7 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NewType, Protocol, runtime_checkable
 
@@ -139,3 +141,48 @@ class Redirects(Protocol):
 
         The answer there carries *headers* as far as the store can.
         """
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """A store that also keeps named snapshots of metadata beside its objects.
+
+    `BlobStore.walk` never shows them. A name is `snapshot_name`'s, so the order of the names is
+    that of the times. A snapshot that is listed is whole and durable: one that was broken off
+    leaves nothing, or a staged object of its *upload*.
+    """
+
+    async def put_snapshot(
+        self, upload: UploadId, name: str, chunks: AsyncIterable[bytes], /
+    ) -> int:
+        """Store *chunks* under *name*, replacing what was there, and return their length.
+
+        What *chunks* raises passes on. Raises `StoreFull` and `StoreUnavailable`.
+        """
+
+    async def snapshots(self) -> Sequence[tuple[str, int]]:
+        """Return name and size of every snapshot, in the order of the names."""
+
+    def read_snapshot(self, name: str, /) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a snapshot as a stream of blocks; raise `BlobUnknown` when there is none."""
+
+    async def delete_snapshot(self, name: str, /) -> None:
+        """Remove a snapshot; absent is no error."""
+
+
+_SNAPSHOT = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.gz")
+
+
+def snapshot_name(created: datetime) -> str:
+    """Return a fresh name for the snapshot that was begun then."""
+    return f"{created.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.gz"
+
+
+def is_snapshot_name(name: str) -> bool:
+    """Tell whether `snapshot_name` can have made this; nothing else may lead to a file or key."""
+    return _SNAPSHOT.fullmatch(name) is not None
+
+
+def snapshot_begun(name: str) -> datetime:
+    """Return the second in which the snapshot of a genuine *name* was begun."""
+    return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

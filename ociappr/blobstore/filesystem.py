@@ -10,11 +10,21 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Self
 
-from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators, volume
+from ociappr.blobstore import (
+    BLOCK,
+    Locator,
+    Part,
+    Reached,
+    Stored,
+    UploadId,
+    is_snapshot_name,
+    locators,
+    volume,
+)
 from ociappr.blobstore.blocks import in_blocks
 from ociappr.blobstore.shielding import to_the_end
 from ociappr.digest import Digest
@@ -128,6 +138,35 @@ class FilesystemBlobs:
                 if after is None or stored.locator > after:
                     yield stored
 
+    async def put_snapshot(
+        self, upload: UploadId, name: str, chunks: AsyncIterable[bytes], /
+    ) -> int:
+        """Write a staged file, then give it its name."""
+        target = self._snapshot(name)
+        async with self._new_file(upload) as file, aclosing(in_blocks(chunks, None)) as blocks:
+            async for block in blocks:
+                await file.write(block)
+        await self._threads.run(volume.make_directory, target.parent)
+        await self._threads.run(volume.publish, self.path(file.locator), target)
+        return file.length
+
+    async def snapshots(self) -> Sequence[tuple[str, int]]:
+        """Return name and size of every snapshot."""
+        return await self._threads.run(volume.snapshots, self._root / "snapshots")
+
+    @asynccontextmanager
+    async def read_snapshot(self, name: str, /) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a snapshot."""
+        async with (
+            self._opened_path(self._snapshot(name)) as (source, size),
+            aclosing(self._blocks(source, 0, size)) as blocks,
+        ):
+            yield blocks
+
+    async def delete_snapshot(self, name: str, /) -> None:
+        """Unlink a snapshot."""
+        await self._threads.run(volume.unlink, self._snapshot(name))
+
     async def close(self) -> None:
         """Wait for the system calls that are under way."""
         await self._threads.close()
@@ -136,6 +175,11 @@ class FilesystemBlobs:
         """Return the file of *locator*; raise `BlobUnknown` for what is no locator."""
         locators.read(locator)
         return self._root / locator
+
+    def _snapshot(self, name: str) -> Path:
+        if not is_snapshot_name(name):
+            raise BlobUnknown(f"there is no snapshot {name!a}")
+        return self._root / "snapshots" / name
 
     @asynccontextmanager
     async def _new_file(
@@ -159,10 +203,13 @@ class FilesystemBlobs:
             await to_the_end(file.abandon())
             raise
 
+    def _opened(self, locator: Locator) -> AbstractAsyncContextManager[tuple[int, int]]:
+        """Open an object's file for reading, and tell its descriptor and size."""
+        return self._opened_path(self.path(locator))
+
     @asynccontextmanager
-    async def _opened(self, locator: Locator) -> AsyncIterator[tuple[int, int]]:
-        """Open a file for reading, and tell its descriptor and size."""
-        path, opened = self.path(locator), list[int]()
+    async def _opened_path(self, path: Path) -> AsyncIterator[tuple[int, int]]:
+        opened = list[int]()
         try:
             size = await self._threads.run(volume.open_for_reading, path, opened)
             yield opened[0], size

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
-from ociappr.blobstore import BLOCK, Locator, Part, Reached, Stored, UploadId, locators
+from ociappr.blobstore import (
+    BLOCK,
+    Locator,
+    Part,
+    Reached,
+    Stored,
+    UploadId,
+    is_snapshot_name,
+    locators,
+)
 from ociappr.blobstore.blocks import in_blocks
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown
@@ -23,6 +32,7 @@ class MemoryBlobs:
     ) -> None:
         self.segment = segment
         self._objects: dict[Locator, bytearray] = {}
+        self._snapshots: dict[str, bytearray] = {}
         self._checkpoint = checkpoint
         self._nonce = nonce
 
@@ -92,9 +102,34 @@ class MemoryBlobs:
             if content is not None and (after is None or locator > after):
                 yield Stored(locator, *locators.read(locator), len(content))
 
+    async def put_snapshot(self, _: UploadId, name: str, chunks: AsyncIterable[bytes], /) -> int:
+        """Keep *chunks* under *name*."""
+        content = bytearray()
+        async for chunk in chunks:
+            content += chunk
+        self._snapshots[name] = content
+        return len(content)
+
+    async def snapshots(self) -> Sequence[tuple[str, int]]:
+        """Return name and size of every snapshot."""
+        return [(name, len(content)) for name, content in sorted(self._snapshots.items())]
+
+    @asynccontextmanager
+    async def read_snapshot(self, name: str, /) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a snapshot."""
+        if not is_snapshot_name(name) or name not in self._snapshots:
+            raise BlobUnknown(f"there is no snapshot {name!a}")
+        async with aclosing(_blocks(self._snapshots[name], 0, None)) as blocks:
+            yield blocks
+
+    async def delete_snapshot(self, name: str, /) -> None:
+        """Forget a snapshot."""
+        self._snapshots.pop(name, None)
+
     async def close(self) -> None:
         """Forget everything."""
         self._objects.clear()
+        self._snapshots.clear()
 
     def _content(self, locator: Locator) -> bytearray:
         try:

@@ -13,11 +13,20 @@ from typing import Literal, Self
 
 from aiobotocore.session import AioSession
 
-from ociappr.blobstore import Locator, Part, Reached, Stored, UploadId, locators
+from ociappr.blobstore import (
+    Locator,
+    Part,
+    Reached,
+    Stored,
+    UploadId,
+    is_snapshot_name,
+    locators,
+)
 from ociappr.blobstore.blocks import in_blocks
 from ociappr.blobstore.s3_bucket import Bucket
 from ociappr.blobstore.s3_client import S3Access
 from ociappr.blobstore.s3_writing import Writer
+from ociappr.blobstore.shielding import to_the_end
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, StoreUnavailable
 
@@ -26,6 +35,7 @@ __all__ = ["Redirect", "S3Access", "S3Blobs"]
 Redirect = Literal["auto", "always", "never"]
 """Whether clients are sent to the bucket: `auto` where they can be expected to reach it."""
 
+_SNAPSHOTS = "snapshots/"
 _CHEAP = 256 * 1024**2  # bytes that a server copies in a second or so
 _COPIED = 5 * 1024**3  # bytes that one request may copy
 _ABANDONED = timedelta(days=7)  # no request lasts as long as that
@@ -131,6 +141,39 @@ class S3Blobs:
         locators.read(locator)
         return await self._bucket.sign(locator, expires, headers) if self._redirects else None
 
+    async def put_snapshot(
+        self, upload: UploadId, name: str, chunks: AsyncIterable[bytes], /
+    ) -> int:
+        """Store a snapshot: staged first, so that one that breaks off leaves what was there."""
+        locator, size = await self.stage(upload, chunks)
+        try:
+            await self._bucket.copy(locator, _snapshot(name), size)
+        finally:
+            await to_the_end(self._bucket.delete(locator))
+        return size
+
+    async def snapshots(self) -> Sequence[tuple[str, int]]:
+        """Return name and size of every snapshot."""
+        found: list[tuple[str, int]] = []
+        last = _SNAPSHOTS
+        while page := await self._bucket.page(after=last):
+            names = [(one.name.removeprefix(_SNAPSHOTS), one.size) for one in page]
+            found += [one for one in names if is_snapshot_name(one[0])]
+            last = page[-1].name
+            if not last.startswith(_SNAPSHOTS):
+                break
+        return found
+
+    @asynccontextmanager
+    async def read_snapshot(self, name: str, /) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a snapshot."""
+        async with aclosing(self._bucket.read(_snapshot(name), 0, None)) as blocks:
+            yield blocks
+
+    async def delete_snapshot(self, name: str, /) -> None:
+        """Remove a snapshot."""
+        await self._bucket.delete(_snapshot(name))
+
     async def close(self) -> None:
         """Let go of the connections."""
         await self._bucket.close()
@@ -142,3 +185,10 @@ class S3Blobs:
         if size < part.length:
             raise BlobUnknown("a part has lost bytes", detail={"locator": part.locator})
         return size == part.length
+
+
+def _snapshot(name: str) -> str:
+    """Return the key of a snapshot; raise `BlobUnknown` for what can be none."""
+    if not is_snapshot_name(name):
+        raise BlobUnknown(f"there is no snapshot {name!a}")
+    return _SNAPSHOTS + name

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from ociappr.blobstore import BLOCK, Locator, Stored, locators
+from ociappr.blobstore import BLOCK, Locator, Stored, is_snapshot_name, locators
 from ociappr.blobstore.shielding import to_the_end
 from ociappr.errors import BlobUnknown, StoreFull, StoreUnavailable
 
@@ -62,23 +62,23 @@ def translated() -> Iterator[None]:
 
 def make_directories(root: Path) -> None:
     """Make the directories that every store has."""
-    _make_directory(root / "staging")
+    make_directory(root / "staging")
     make_shards(root, "sha256")
 
 
 def make_shards(root: Path, algorithm: str) -> None:
     """Make the directories of one digest algorithm, which each digest finds by its first byte."""
     parent = root / "blobs" / algorithm
-    _make_directory(parent)
+    make_directory(parent)
     for shard in sorted(set(_SHARDS) - {path.name for path in parent.iterdir()}):
         (parent / shard).mkdir(exist_ok=True)
     sync_directory(parent)
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
     """Make *path* and what is above it, durably, even if a crash came before the sync last time."""
     if not path.parent.is_dir():
-        _make_directory(path.parent)
+        make_directory(path.parent)
     path.mkdir(exist_ok=True)
     sync_directory(path.parent)
 
@@ -137,6 +137,17 @@ def listing(root: Path, directories: Iterator[str]) -> list[Stored]:
         if len(found) >= _PAGE:
             break
     return found
+
+
+def snapshots(directory: Path) -> list[tuple[str, int]]:
+    """Return name and size of the snapshots in *directory*, which may be absent."""
+    found = []
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if is_snapshot_name(entry.name):
+                    found.append((entry.name, entry.stat().st_size))
+    return sorted(found)
 
 
 def _objects(root: Path, directory: str) -> Iterator[Stored]:

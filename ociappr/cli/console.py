@@ -25,6 +25,7 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    PARTLY = 3
     INTERRUPTED = 130
 
 
@@ -60,8 +61,24 @@ def show(rows: Sequence[Mapping[str, object]]) -> None:
 
 def say(text: str) -> None:
     """Print *text*, if people read the output."""
-    if click.get_current_context().meta.get(_OUTPUT, "text") == "text":
+    if is_text():
         click.echo(text)
+
+
+def is_text() -> bool:
+    """Tell whether people read the output."""
+    return bool(click.get_current_context().meta.get(_OUTPUT, "text") == "text")
+
+
+def progress(text: str) -> None:
+    """Print *text* on standard error, if people read the output."""
+    if click.get_current_context().meta.get(_OUTPUT, "text") == "text":
+        click.echo(text, err=True)
+
+
+def row(code: str, what: str, about: str, breaks: Sequence[str] = ()) -> Mapping[str, object]:
+    """Return a row that tells something: a *code* for programs, the tags that it *breaks*."""
+    return {"code": code, "what": what, "about": about, "breaks": list(breaks)}
 
 
 def _dumped(document: object, form: str) -> str:
@@ -77,6 +94,10 @@ def plain(value: object) -> object:
     """Return a setting's value as it is written in a file."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, tuple):
+        from ociappr.config import written  # noqa: PLC0415 - start-up time
+
+        return json.dumps([written(rule) for rule in value])
     own = isinstance(value, timedelta) or type(value) not in (int, str, bool)
     return str(value) if own else value
 
@@ -85,12 +106,16 @@ def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     if not rows:
         return []
     names = list(rows[0])
-    cells = [[str(row[name]) for name in names] for row in rows]
+    cells = [[_cell(row[name]) for name in names] for row in rows]
     widths = [max(len(row[column]) for row in [names, *cells]) for column in range(len(names))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [names, *cells]
     ]
+
+
+def _cell(value: object) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
@@ -115,6 +140,20 @@ def output_option(command: C) -> C:
     return option(command)
 
 
+def verbose_option(command: C) -> C:
+    """Add ``--verbose``, which errors follow."""
+    option = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_keep(_VERBOSE),
+        help="Show the whole chain of an error.",
+    )
+    return option(command)
+
+
 def settings_options(command: C) -> C:
     """Add the flags that choose settings; each is one key of the configuration."""
     options = [
@@ -122,17 +161,14 @@ def settings_options(command: C) -> C:
             "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="YAML file."
         ),
         click.option("--data", metavar="DIR", help="Directory of the default stores."),
-        click.option("--metadata", "metadata__url", metavar="URL", help="sqlite:///PATH"),
-        click.option("--storage", "storage__url", metavar="URL", help="file:///PATH"),
         click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_keep(_VERBOSE),
-            help="Show the whole chain of an error.",
+            "--metadata",
+            "metadata__url",
+            metavar="URL",
+            help="sqlite:///PATH or postgresql://USER@HOST/DATABASE",
         ),
+        click.option("--storage", "storage__url", metavar="URL", help="file:///PATH"),
+        verbose_option,
     ]
     for option in reversed(options):
         command = option(command)

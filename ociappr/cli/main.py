@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from keyword import iskeyword
 
 import click
 
@@ -15,7 +16,11 @@ _COMMANDS: Mapping[str, str] = {
     "serve": "Run the registry.",
     "config": "Print the effective settings and where each came from.",
     "gc": "Run the collector once.",
-    "fsck": "Read and hash every blob, derive every derived key again, report.",
+    "fsck": "Read and hash every blob, derive every derived key again, report or repair.",
+    "backup": "Write a snapshot of the metadata.",
+    "restore": "Bring a registry back from a snapshot and its blobs.",
+    "migrate": "Copy a registry into another pair of stores.",
+    "import": "Take over what an original appr server left behind.",
     "version": "Print the version.",
 }
 
@@ -31,7 +36,8 @@ class _Group(click.Group):
         """Return the command of that name."""
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"ociappr.cli.{cmd_name}")
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        module = importlib.import_module(f"ociappr.cli.{name}")
         command: click.Command = module.command
         return command
 

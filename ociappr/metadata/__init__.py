@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -94,8 +94,8 @@ class MetadataStore(Protocol):
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
         """Write all of *writes* if all of *checks* hold, else raise `Conflict`.
 
-        No key may occur twice among *writes*. Raises `StoreUnavailable` when the outcome is unknown
-        and `StoreFull` when there is no room (nothing was written).
+        No key may occur twice among *writes*. Raises `StoreUnavailable` when the outcome is
+        unknown, of which `StoreFull` is a kind: etcd may write as it runs full, and tell only that.
         """
 
     async def close(self) -> None:
@@ -180,6 +180,10 @@ class Transaction:
     def delete(self, key: bytes) -> None:
         """Remove *key* at the commit."""
         self._writes[key] = Delete(key)
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """Do all of *writes* at the commit."""
+        self._writes |= {write.key: write for write in writes}
 
     async def commit(self) -> None:
         """Commit what was written, if anything; raise `Conflict` or what the driver raises."""

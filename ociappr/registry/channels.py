@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from ociappr.digest import Digest
@@ -17,6 +17,7 @@ from ociappr.registry.contents import (
     package_unknown,
     release_unknown,
 )
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.packages import Packages
 from ociappr.registry.records import Event, TagKind, TagRecord, decode, stamp
 from ociappr.registry.tags import Tags, moved, remove, write
@@ -31,12 +32,14 @@ class Channels:
         metadata: MetadataStore,
         tags: Tags,
         packages: Packages,
+        immutability: Immutability,
         *,
         now: Callable[[], datetime],
     ) -> None:
         self._metadata = metadata
         self._tags = tags
         self._packages = packages
+        self._immutability = immutability
         self._now = now
 
     async def set(self, package: PackageName, name: str, text: str) -> Channel:
@@ -64,6 +67,39 @@ class Channels:
             _put(txn, repository, tag, record, now=now)
             content.channels[name] = record
             return content.channel(name)
+
+        return await transact(self._metadata, body)
+
+    async def restore(
+        self,
+        package: PackageName,
+        name: str,
+        current: Release,
+        *,
+        members: Iterable[Release],
+        force: bool = False,
+        dry: bool = False,
+    ) -> bool:
+        """Make the channel *name* as it was elsewhere, whether or not its releases are here.
+
+        Returns whether there was anything to do; if *dry*, it is not done. Raises `NameInvalid`
+        when *name* cannot be a channel; without *force*, `TagImmutable` when the name is something
+        else here.
+        """
+        repository, tag, now = package.repository, _channel_tag(name), stamp(self._now())
+        texts = tuple(sorted(str(release) for release in members))
+        new = TagRecord(TagKind.CHANNEL, updated=now, current=str(current), members=texts)
+
+        async def body(txn: Transaction) -> bool:
+            value = await txn.get(keys.tag(repository, tag))
+            old = decode(TagRecord, value) if value is not None else None
+            if old is not None and _leads_alike(old, new):
+                return False
+            if old is not None and not force:
+                raise _taken(package, tag, old)
+            if not dry:
+                _put(txn, repository, tag, new, now=now)
+            return True
 
         return await transact(self._metadata, body)
 
@@ -117,8 +153,9 @@ class Channels:
     async def _take_over(
         self, package: PackageName, content: Content, tag: Tag, old: TagRecord
     ) -> None:
-        """Raise `TagImmutable` unless an ordinary tag points at what is a release too."""
+        """Raise `TagImmutable` unless an ordinary tag may go and points at a release."""
         names = await self._tags.of_manifest(package.repository, Digest.parse(old.digest))
+        self._immutability.refuse(package.repository, tag, old)
         if not {Release.of(Tag(name)) for name in names} & content.releases.keys():
             message = f"{package}:{tag} is a tag that points at no release"
             hint = "delete the tag first, or choose another name"
@@ -168,6 +205,23 @@ def _existing(package: PackageName, content: Content, text: str) -> Release:
         if release.text == text:
             return release
     raise release_unknown(package, text)
+
+
+def _leads_alike(one: TagRecord, other: TagRecord) -> bool:
+    """Tell whether both are channels of the same current release and members."""
+    return (one.kind, one.current, set(one.members)) == (
+        other.kind,
+        other.current,
+        set(other.members),
+    )
+
+
+def _taken(package: PackageName, tag: Tag, old: TagRecord) -> TagImmutable:
+    """Return the error for a channel's name that is something else here."""
+    what = "a tag that is no channel"
+    if old.kind is TagKind.CHANNEL:
+        what = f"a channel that leads to {old.current}, with {', '.join(old.members) or 'nothing'}"
+    return TagImmutable(f"{package}:{tag} is {what}", detail={"tag": str(tag)})
 
 
 def _channel_tag(name: str) -> Tag:

@@ -9,7 +9,7 @@ correct is that every locator is fresh, so an unlink can only hit what nothing w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,7 +20,6 @@ from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, UploadUnknown
 from ociappr.metadata import (
     Check,
-    Conflict,
     Delete,
     Empty,
     Entry,
@@ -50,9 +49,11 @@ from ociappr.registry.records import (
 )
 from ociappr.registry.sessions import Sessions
 from ociappr.registry.settings import Settings
+from ociappr.registry.steps import Pace, Step, Steps
 
 _SWEEP_PAGE = 500
 _TRIM = 500
+_TOGETHER = 50
 _INLINE_BIN_PARTS = 3
 _OWN = RepositoryName("collector")
 """Whom the sessions of promotions belong to; no client can begin one, for want of the secret."""
@@ -71,6 +72,10 @@ class Collected:
     journal: int = 0
     freed: int = 0
 
+    def add(self, what: str) -> None:
+        """Count one more of *what*."""
+        setattr(self, what, getattr(self, what) + 1)
+
 
 class Collector:
     """Expires sessions, promotes what was committed as it lay, and lets garbage go."""
@@ -81,6 +86,7 @@ class Collector:
         store: BlobStore,
         sessions: Sessions,
         settings: Settings,
+        pace: Pace,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -88,49 +94,85 @@ class Collector:
         self._store = store
         self._sessions = sessions
         self._settings = settings
+        self._pace = pace
         self._now = now
 
-    async def run(self) -> Collected:
-        """Do one round of everything and return what it did; a crash anywhere loses nothing."""
-        done = Collected()
-        await self._expire_sessions(done)
-        await self._walk_blobs(done)
-        await self._empty_bin(done)
+    async def run(self, done: Collected | None = None) -> Collected:
+        """Do one round of everything and return what it did, counted in *done* meanwhile.
+
+        A crash anywhere loses nothing.
+        """
+        done = done or Collected()
+        steps = Steps(self._metadata, self._pace, count=done.add)
+        await self._expire_sessions(steps)
+        await self._walk_blobs(steps, done)
+        await self._empty_bin(steps)
         await self._sweep(done)
         await self._trim_journal(done)
         return done
 
+    async def preview(self) -> AsyncIterator[Step]:
+        """Yield what a round would do, and change nothing; promotions and the journal aside."""
+        async for entry in scan_all(self._metadata, keys.kind("u")):
+            if (step := self._session_step(entry)) is not None:
+                yield step
+        async for entry in scan_all(self._metadata, keys.kind("b")):
+            if (step := await self._blob_step(entry)) is not None:
+                yield step
+        async for entry in scan_all(self._metadata, keys.kind("x")):
+            if (step := self._bin_step(entry)) is not None:
+                yield step
+        async for page in self._pages():
+            for stored in await self._unowned(page):
+                yield Step("swept", stored.locator, "no upload, blob or entry of the bin owns it")
+
     # -- sessions --------------------------------------------------------------------------------
 
-    async def _expire_sessions(self, done: Collected) -> None:
-        """Forget sessions a week after their last commit; what they owned is nobody's then."""
+    async def _expire_sessions(self, steps: Steps) -> None:
         async for entry in scan_all(self._metadata, keys.kind("u")):
-            record = decode(UploadRecord, entry.value)
-            upload = UploadId(keys.parts(entry.key)[1])
-            idle = moment(record.touched) + self._settings.session_age < self._now()
-            if self._sessions.expired(upload) and (record.ended or idle):
-                done.expired += await self._try(entry, deletes=[entry.key])
+            if (step := self._session_step(entry)) is not None:
+                await steps.take(step)
+        await steps.flush()
+
+    def _session_step(self, entry: Entry) -> Step | None:
+        """Forget a session a week after its last commit; what it owned is nobody's then."""
+        record = decode(UploadRecord, entry.value)
+        upload = UploadId(keys.parts(entry.key)[1])
+        idle = moment(record.touched) + self._settings.session_age < self._now()
+        if not (self._sessions.expired(upload) and (record.ended or idle)):
+            return None
+        reason = "ended" if record.ended else f"nothing came since {record.touched[:16]}"
+        return _step("expired", upload, reason, entry, deletes=[entry.key])
 
     # -- blobs -----------------------------------------------------------------------------------
 
-    async def _walk_blobs(self, done: Collected) -> None:
+    async def _walk_blobs(self, steps: Steps, done: Collected) -> None:
         async for entry in scan_all(self._metadata, keys.kind("b")):
-            digest = Digest.parse(keys.parts(entry.key)[1])
+            step = await self._blob_step(entry)
             record = decode(BlobRecord, entry.value)
-            if self._rests(record.since) and not await self._is_pinned(digest):
-                if record.state is BlobState.LIVE:
-                    done.condemned += await self._condemn(digest, entry, record)
-                else:
-                    done.forgotten += await self._forget(digest, entry, record)
+            if step is not None:
+                await steps.take(step)
             elif record.staged:
-                done.promoted += await self._promote(digest, record)
+                await self._pace.keep(1)
+                done.promoted += await self._promote(Digest.parse(keys.parts(entry.key)[1]), record)
+        await steps.flush()
 
-    async def _condemn(self, digest: Digest, entry: Entry, record: BlobRecord) -> bool:
-        now = stamp(self._now())
-        condemned = msgspec.structs.replace(record, state=BlobState.CONDEMNED, since=now)
-        return await self._try(entry, Empty(keys.pins(digest)), puts={entry.key: encode(condemned)})
+    async def _blob_step(self, entry: Entry) -> Step | None:
+        """Return what is due for a blob that nothing pins."""
+        digest = Digest.parse(keys.parts(entry.key)[1])
+        record = decode(BlobRecord, entry.value)
+        if not self._rests(record.since) or await self._is_pinned(digest):
+            return None
+        if record.state is BlobState.CONDEMNED:
+            return self._forget(digest, entry, record)
+        condemned = msgspec.structs.replace(
+            record, state=BlobState.CONDEMNED, since=stamp(self._now())
+        )
+        reason = f"no manifest names it, {self._settings.grace} after {record.since[:16]}"
+        puts = {entry.key: encode(condemned)}
+        return _step("condemned", digest, reason, entry, Empty(keys.pins(digest)), puts=puts)
 
-    async def _forget(self, digest: Digest, entry: Entry, record: BlobRecord) -> bool:
+    def _forget(self, digest: Digest, entry: Entry, record: BlobRecord) -> Step:
         """Delete the record and what it derives; the bin names its bytes and its void links."""
         now = stamp(self._now())
         binned = encode(BinRecord(digest=str(digest), since=now, birth=record.birth))
@@ -140,7 +182,9 @@ class Collector:
         else:
             deletes.append(keys.inline(digest, record.birth))
             puts = {keys.binned_inline(digest, record.birth): binned}
-        return await self._try(entry, Empty(keys.pins(digest)), deletes=deletes, puts=puts)
+        pins = Empty(keys.pins(digest))
+        reason = f"condemned since {record.since[:16]}, and not pushed again"
+        return _step("forgotten", digest, reason, entry, pins, deletes=deletes, puts=puts)
 
     async def _promote(self, digest: Digest, record: BlobRecord) -> bool:
         """Join what was committed as it lay, in a session of our own; then swap the list.
@@ -180,39 +224,68 @@ class Collector:
 
     # -- bytes -----------------------------------------------------------------------------------
 
-    async def _empty_bin(self, done: Collected) -> None:
+    async def _empty_bin(self, steps: Steps) -> None:
+        """Unlink what rested in the bin, some entries at a time."""
+        due: list[tuple[BinRecord, Entry, Step]] = []
         async for entry in scan_all(self._metadata, keys.kind("x")):
-            record = decode(BinRecord, entry.value)
-            if not self._rests(record.since):
-                continue
-            if record.birth:
-                await self._delete_void_links(Digest.parse(record.digest), record.birth)
+            if (step := self._bin_step(entry)) is not None:
+                due.append((decode(BinRecord, entry.value), entry, step))
+            if len(due) == _TOGETHER:
+                await self._unlink(steps, due)
+                due = []
+        await self._unlink(steps, due)
+
+    async def _unlink(self, steps: Steps, due: Sequence[tuple[BinRecord, Entry, Step]]) -> None:
+        """Delete void links, then bytes; the entries of the bin go last."""
+        births = {(Digest.parse(record.digest), record.birth) for record, _, _ in due}
+        await self._delete_void_links({one for one in births if one[1]})
+        for _, entry, step in due:
             parts = keys.parts(entry.key)
             if len(parts) < _INLINE_BIN_PARTS:
                 await self._store.delete(Locator(parts[1]))
-            done.unlinked += await self._try(entry, deletes=[entry.key])
+            await steps.take(step)
+        await steps.flush()
 
-    async def _delete_void_links(self, digest: Digest, birth: str) -> None:
-        """Delete the links of a birth that is gone, each checked, until a scan finds none."""
-        found = True
-        while found:
-            found = False
-            async for entry in scan_all(self._metadata, keys.links(digest)):
-                if entry.value.decode() == birth:
-                    found = True
-                    await self._try(entry, deletes=[entry.key])
+    def _bin_step(self, entry: Entry) -> Step | None:
+        record = decode(BinRecord, entry.value)
+        if not self._rests(record.since):
+            return None
+        reason = f"in the bin since {record.since[:16]}"
+        return _step("unlinked", record.digest, reason, entry, deletes=[entry.key])
+
+    async def _delete_void_links(self, births: set[tuple[Digest, str]]) -> None:
+        """Delete the links of births that are gone, each checked, until a scan finds none."""
+        steps = Steps(self._metadata, self._pace, count=lambda _: None)
+        while births:
+            found: set[tuple[Digest, str]] = set()
+            for digest, birth in births:
+                async for entry in scan_all(self._metadata, keys.links(digest)):
+                    if entry.value.decode() == birth:
+                        found.add((digest, birth))
+                        reason = "its blob was forgotten"
+                        await steps.take(_step("link", digest, reason, entry, deletes=[entry.key]))
+            await steps.flush()
+            births = found
 
     async def _sweep(self, done: Collected) -> None:
         """Remove the objects that nobody owns, whatever their age."""
+        async for page in self._pages():
+            for stored in await self._unowned(page):
+                await self._pace.keep(1)
+                await self._store.delete(stored.locator)
+                done.swept += 1
+                done.freed += stored.size
+
+    async def _pages(self) -> AsyncIterator[list[Stored]]:
         page: list[Stored] = []
         async for stored in self._store.walk():
             page.append(stored)
             if len(page) == _SWEEP_PAGE:
-                await self._sweep_page(page, done)
+                yield page
                 page = []
-        await self._sweep_page(page, done)
+        yield page
 
-    async def _sweep_page(self, page: list[Stored], done: Collected) -> None:
+    async def _unowned(self, page: list[Stored]) -> list[Stored]:
         """Ask for the owners in this order: session, record, bin; ownership moves only that way."""
         sessions = await self._metadata.get(list({keys.upload(one.upload) for one in page}))
         records = await self._metadata.get([keys.owner(one.locator) for one in page])
@@ -220,16 +293,13 @@ class Collector:
         open_ = {
             key for key, entry in sessions.items() if not decode(UploadRecord, entry.value).ended
         }
-        for stored in page:
-            owned = (
-                keys.upload(stored.upload) in open_
-                or keys.owner(stored.locator) in records
-                or keys.binned(stored.locator) in binned
-            )
-            if not owned:
-                await self._store.delete(stored.locator)
-                done.swept += 1
-                done.freed += stored.size
+        return [
+            stored
+            for stored in page
+            if keys.upload(stored.upload) not in open_
+            and keys.owner(stored.locator) not in records
+            and keys.binned(stored.locator) not in binned
+        ]
 
     # -- the journal -----------------------------------------------------------------------------
 
@@ -239,24 +309,22 @@ class Collector:
             await commit(self._metadata, [], [Delete(entry.key) for entry in old])
             done.journal += len(old)
 
-    # -- commits ---------------------------------------------------------------------------------
-
-    async def _try(
-        self,
-        entry: Entry,
-        *checks: Check,
-        deletes: Sequence[bytes] = (),
-        puts: Mapping[bytes, bytes] | None = None,
-    ) -> bool:
-        """Commit if *entry* is unchanged; tell whether it was. The next round tries again."""
-        writes: list[Write] = [Delete(key) for key in deletes]
-        writes += [Put(key, value) for key, value in (puts or {}).items()]
-        try:
-            await commit(self._metadata, [Unchanged(entry.key, entry.version), *checks], writes)
-        except Conflict:
-            return False
-        return True
-
     def _rests(self, since: str) -> bool:
         """Tell whether a grace period has passed since then."""
         return moment(since) + self._settings.grace <= self._now()
+
+
+def _step(
+    what: str,
+    about: object,
+    reason: str,
+    entry: Entry,
+    *checks: Check,
+    deletes: Sequence[bytes] = (),
+    puts: Mapping[bytes, bytes] | None = None,
+) -> Step:
+    """Return a step that is done if *entry* is unchanged; else the next round tries again."""
+    writes: list[Write] = [Delete(key) for key in deletes]
+    writes += [Put(key, value) for key, value in (puts or {}).items()]
+    promised = (Unchanged(entry.key, entry.version), *checks)
+    return Step(what, str(about), reason, checks=promised, writes=tuple(writes))

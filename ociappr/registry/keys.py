@@ -16,15 +16,18 @@ parts. Who derives what from which record is in `ociappr.registry.derived`.
     u upload                            upload session
     x locator | digest, birth           bin: bytes to unlink, void links to delete
     h repository, digest, tag           hint that the tag may point there; never a truth
+    g repository, tag | digest          when it was pulled last; goes with what it is about
     e time, nonce                       journal of changes
     k kind, name                        keys, leases: what replicas share besides content
+    k schema, registry                  schema and identity: `ociappr.registry.schema`
+    k claim, registry                   who fills these metadata and has not finished
 """
 
 from __future__ import annotations
 
 from ociappr.blobstore import Locator, UploadId
 from ociappr.digest import ContentDigest, Digest
-from ociappr.names import RepositoryName
+from ociappr.names import RepositoryName, Tag
 
 _SEPARATOR = "\0"
 
@@ -93,6 +96,11 @@ def pins(child: Digest) -> bytes:
     return _key("p", child, "")
 
 
+def pins_within(child: Digest, name: RepositoryName) -> bytes:
+    """Return the prefix of the pins of a blob that manifests of one repository set."""
+    return _key("p", child, name, "")
+
+
 def alias(name: RepositoryName, content: ContentDigest, manifest_: Digest) -> bytes:
     """Return the key that leads from appr's digest to a layer."""
     return _key("a", name, content, manifest_)
@@ -151,6 +159,16 @@ def hint(name: RepositoryName, digest: Digest, tag_: object) -> bytes:
 def hints(name: RepositoryName, digest: Digest) -> bytes:
     """Return the prefix of the hints to a manifest."""
     return _key("h", name, digest, "")
+
+
+def pulled(name: RepositoryName, target: Tag | Digest) -> bytes:
+    """Return the key of the last pull of a tag or manifest."""
+    return _key("g", name, target)
+
+
+def pulls(name: RepositoryName) -> bytes:
+    """Return the prefix of the last pulls in a repository."""
+    return _key("g", name, "")
 
 
 def event(time: str, nonce: str) -> bytes:

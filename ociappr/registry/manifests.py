@@ -21,12 +21,21 @@ from ociappr.errors import (
     TooLarge,
 )
 from ociappr.manifest import Manifest
-from ociappr.metadata import Conflict, MetadataStore, Transaction, scan_all, transact
+from ociappr.metadata import (
+    Conflict,
+    Delete,
+    MetadataStore,
+    Transaction,
+    Write,
+    scan_all,
+    transact,
+)
 from ociappr.names import Reference, RepositoryName, Tag
 from ociappr.package import HELM, PackageManifest
 from ociappr.registry import derived, keys, naming
 from ociappr.registry.blobs import Blob, Blobs
 from ociappr.registry.cache import ManifestCache
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.naming import Staged
 from ociappr.registry.records import (
     BlobRecord,
@@ -37,6 +46,7 @@ from ociappr.registry.records import (
     TagRecord,
     decode,
     encode,
+    named,
     stamp,
 )
 from ociappr.registry.settings import Settings, Sparse
@@ -92,6 +102,7 @@ class Manifests:
         self._blobs = blobs
         self._tags = tags
         self._settings = settings
+        self._immutability = Immutability(settings.immutable)
         self._now = now
         self._cache = ManifestCache(settings.cache_bytes)
 
@@ -156,7 +167,10 @@ class Manifests:
         staged = await self._uploads.stage(repository, manifest.digest, raw)
         now = stamp(self._now())
 
+        wanted = [*_read_by_write(repository, manifest), *(keys.tag(repository, x) for x in named)]
+
         async def body(txn: Transaction) -> None:
+            await txn.peek_many(wanted)  # one read for all that is asked below
             record = await self.write(txn, repository, manifest, staged, now=now)
             for tag in dict.fromkeys(named):
                 await self._tags.point(txn, repository, tag, (manifest.digest, record), now=now)
@@ -171,7 +185,7 @@ class Manifests:
             return await transact(self._metadata, body)
         except TooLarge as error:
             message = "the manifest names more content than fits into one commit"
-            raise ManifestTooLarge(f"{message}: {error.message}") from None
+            raise ManifestTooLarge(f"{message}: {error.message}", hint=error.hint) from None
 
     async def write(
         self,
@@ -198,8 +212,12 @@ class Manifests:
         return record
 
     async def delete(self, repository: RepositoryName, digest: Digest) -> None:
-        """Take a manifest out of *repository* and all its tags with it; raise `ManifestUnknown`."""
+        """Take a manifest out of *repository* and all its tags with it.
+
+        Raises `ManifestUnknown`, and `TagImmutable` if a rule that is configured keeps a tag of it.
+        """
         await self.record(repository, digest)
+        await self._refuse(repository, digest)
         while True:
             txn = Transaction(self._metadata)
             value = await txn.get(keys.manifest(repository, digest))  # before looking for tags
@@ -210,6 +228,25 @@ class Manifests:
                 return await self._forget(txn, repository, digest, decode(ManifestRecord, value))
             except Conflict:
                 continue  # a tag was put meanwhile: it wrote the record again
+
+    async def removal(
+        self, repository: RepositoryName, digest: Digest, record: ManifestRecord
+    ) -> list[Write]:
+        """Return the writes that take a manifest out of *repository*, with all it brought.
+
+        Who commits them promises that its *record* is unchanged. Raises `ManifestUnknown` when its
+        bytes are gone.
+        """
+        raw = self._cache.get(digest) or await self._load(digest)
+        manifest = Manifest.parse(raw, record.media_type, digest=digest)
+        deleted = [
+            keys.manifest(repository, digest),
+            keys.pulled(repository, digest),
+            *derived.of_manifest(repository, manifest),
+        ]
+        event = Event("delete-manifest", str(repository), str(digest))
+        journaled = naming.journaled(event, now=stamp(self._now()))
+        return [*map(Delete, deleted), journaled]
 
     async def verify_content(self, repository: RepositoryName, manifest: Manifest) -> None:
         """Raise `ManifestInvalid` unless the content digest that a package claims is true."""
@@ -251,8 +288,7 @@ class Manifests:
         member_keys = {
             child.digest: keys.manifest(repository, child.digest) for child in manifest.manifests
         }
-        wanted = [*blob_keys.values(), *link_keys.values(), *member_keys.values()]
-        found = await txn.peek_many(wanted)
+        found = await txn.peek_many(_read_by_write(repository, manifest))
         await txn.get_many(list(blob_keys.values()))
         entries = []
         for child in children:
@@ -262,8 +298,9 @@ class Manifests:
                 naming.revive(txn, child.digest, record, now=now)
             member_key = member_keys.get(child.digest, b"")
             if member_key in found:
-                txn.put(member_key, (await txn.get(member_key)) or b"")
-                entries.append(decode(ManifestRecord, found[member_key]))
+                value = (await txn.get(member_key)) or found[member_key]
+                txn.put(member_key, named(value))
+                entries.append(decode(ManifestRecord, value))
             elif not _is_linked(record, found.get(link_keys[child.digest])):
                 self._tolerate(repository, manifest, child)
         return tuple(entries)
@@ -277,6 +314,13 @@ class Manifests:
             hint = "push it first"
             raise ManifestBlobUnknown(message, detail={"digest": str(child.digest)}, hint=hint)
 
+    async def _refuse(self, repository: RepositoryName, digest: Digest) -> None:
+        """Raise `TagImmutable` before the first tag is deleted, unless all may be."""
+        for name in await self._tags.of_manifest(repository, digest):
+            record = await self._tags.read(repository, Tag(name))
+            if record is not None and record.digest == str(digest):
+                self._immutability.refuse(repository, Tag(name), record)
+
     async def _delete_tags(self, repository: RepositoryName, digest: Digest) -> None:
         """Delete the tags that point here; a hint whose tag moved on is dropped, checked."""
         now = stamp(self._now())
@@ -289,6 +333,7 @@ class Manifests:
                 value = await txn.get(keys.tag(repository, tag))
                 record = decode(TagRecord, value) if value is not None else None
                 if record is not None and record.digest == str(digest):
+                    self._immutability.refuse(repository, tag, record)
                     remove(txn, repository, tag, record, now=now)
                 else:
                     txn.delete(hint_key)
@@ -299,12 +344,7 @@ class Manifests:
         self, txn: Transaction, repository: RepositoryName, digest: Digest, record: ManifestRecord
     ) -> None:
         """Commit that the manifest is no member; raise `Conflict` if *txn* read another record."""
-        manifest = Manifest.parse(await self.raw(digest), record.media_type, digest=digest)
-        txn.delete(keys.manifest(repository, digest))
-        for derived_key in derived.of_manifest(repository, manifest):
-            txn.delete(derived_key)
-        event = Event("delete-manifest", str(repository), str(digest))
-        naming.journal(txn, event, now=stamp(self._now()))
+        txn.write(await self.removal(repository, digest, record))
         await txn.commit()
 
     async def _load(self, digest: Digest) -> bytes:
@@ -324,6 +364,18 @@ async def _parse(raw: bytes, media_type: str, digest: Digest | None) -> Manifest
     if len(raw) <= _PARSE_INLINE:
         return Manifest.parse(raw, media_type, digest=digest)
     return await asyncio.to_thread(Manifest.parse, raw, media_type, digest=digest)
+
+
+def _read_by_write(repository: RepositoryName, manifest: Manifest) -> list[bytes]:
+    """Return the keys that making *manifest* a member of *repository* asks for."""
+    return [
+        keys.repository(repository),
+        keys.manifest(repository, manifest.digest),
+        keys.blob(manifest.digest),
+        *(keys.blob(child.digest) for child in manifest.children),
+        *(keys.link(child.digest, repository) for child in manifest.children),
+        *(keys.manifest(repository, child.digest) for child in manifest.manifests),
+    ]
 
 
 def _record(

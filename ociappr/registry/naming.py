@@ -15,7 +15,7 @@ import msgspec
 from ociappr.blobstore import Locator, Part, UploadId
 from ociappr.digest import Digest
 from ociappr.errors import UploadUnknown
-from ociappr.metadata import Transaction
+from ociappr.metadata import Put, Transaction
 from ociappr.names import RepositoryName
 from ociappr.registry import keys
 from ociappr.registry.derived import put_blob
@@ -130,4 +130,9 @@ async def create_repository(txn: Transaction, repository: RepositoryName, *, now
 
 def journal(txn: Transaction, event: Event, *, now: str) -> None:
     """Write what this commit changes into the journal."""
-    txn.put(keys.event(now, nonce()), encode(event))
+    txn.write([journaled(event, now=now)])
+
+
+def journaled(event: Event, *, now: str) -> Put:
+    """Return the write that tells of *event* in the journal."""
+    return Put(keys.event(now, nonce()), encode(event))

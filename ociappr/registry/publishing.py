@@ -21,6 +21,7 @@ from ociappr.names import PackageName, RepositoryName
 from ociappr.registry import keys, naming
 from ociappr.registry.channels import leave_channels
 from ociappr.registry.contents import package_unknown
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.manifests import Manifests
 from ociappr.registry.naming import Staged
 from ociappr.registry.packages import Packages
@@ -28,9 +29,12 @@ from ociappr.registry.records import (
     Event,
     FormatRecord,
     ManifestRecord,
+    RepositoryRecord,
     TagKind,
     TagRecord,
     decode,
+    encode,
+    named,
     stamp,
 )
 from ociappr.registry.submissions import Submission
@@ -52,6 +56,7 @@ class Publishing:
         uploads: Uploads,
         manifests: Manifests,
         packages: Packages,
+        immutability: Immutability,
         *,
         manifest_limit: int,
         now: Callable[[], datetime],
@@ -59,6 +64,7 @@ class Publishing:
         self._uploads = uploads
         self._manifests = manifests
         self._packages = packages
+        self._immutability = immutability
         self._manifest_limit = manifest_limit
         self._now = now
 
@@ -69,17 +75,20 @@ class Publishing:
         submission: Submission,
         *,
         metadata: str | None = None,
+        created: datetime | None = None,
         force: bool = False,
     ) -> None:
         """Publish *submission* as one format of *release*; *metadata* is JSON text.
 
-        Raises `ReleaseExists` when the release has this format, or the tag holds anything but
-        packages; with *force* that loses its name instead, and stays by digest. Raises
-        `ManifestTooLarge` when *metadata* is.
+        It was *created* now, unless told otherwise. Raises `ReleaseExists` when the release has
+        this format, or the tag holds anything but packages; with *force* that loses its name
+        instead, and stays by digest. Raises `ManifestTooLarge` when *metadata* is, `TagImmutable`
+        when a rule that is configured keeps the release as it is, force or not.
         """
         repository, now = package.repository, stamp(self._now())
+        told = stamp(created) if created is not None else now
         self._limit(len(metadata or ""))
-        manifest = submission.manifest(package, release, metadata=metadata, created=now)
+        manifest = submission.manifest(package, release, metadata=metadata, created=told)
         self._limit(len(manifest.raw))
 
         async def others(txn: Transaction) -> Entries:
@@ -102,11 +111,30 @@ class Publishing:
 
         await self._manifests.commit(body)
 
+    async def require_free(self, package: PackageName, release: Release, format_: str) -> None:
+        """Raise `ReleaseExists` if a push of *format_* would, now and without force."""
+
+        async def body(txn: Transaction) -> None:
+            await self._others(txn, package, release, format_, force=False)
+
+        await self._manifests.commit(body)
+
+    async def begin(self, package: PackageName, since: datetime) -> None:
+        """Let *package* exist *since* then, unless it does already since before."""
+        key, record = keys.repository(package.repository), RepositoryRecord(stamp(since))
+
+        async def body(txn: Transaction) -> None:
+            value = await txn.get(key)
+            if value is None or decode(RepositoryRecord, value).created > record.created:
+                txn.put(key, encode(record))
+
+        await self._manifests.commit(body)
+
     async def delete(self, package: PackageName, text: str, format_: str) -> None:
         """Take *format_* out of the release that *text* spells; its manifest stays by digest.
 
         The last format takes the release with it, and the release leaves its channels, which go on
-        naming it as their current one. Raises `PackageUnknown`.
+        naming it as their current one. Raises `PackageUnknown`, `TagImmutable`.
         """
         repository, now = package.repository, stamp(self._now())
         try:
@@ -120,6 +148,7 @@ class Publishing:
             stay = _without(entries, format_)
             if old is None or len(stay) == len(entries):
                 raise package_unknown(package)
+            self._immutability.refuse(repository, release.tag, old)
             if stay:
                 await self._point(txn, package, release, stay, published=old.published, now=now)
                 return
@@ -186,6 +215,9 @@ class Publishing:
             target = index.descriptor
         else:
             await _hold(txn, repository, target)
+        old = await _read(txn, repository, release)
+        if old is not None:
+            self._immutability.refuse(repository, release.tag, old, digest=str(target.digest))
         record = TagRecord(
             kind=TagKind.RELEASE,
             updated=now,
@@ -228,7 +260,9 @@ async def _entries(
 async def _hold(txn: Transaction, repository: RepositoryName, manifest: Descriptor) -> None:
     """Write a manifest's membership again: a tag must not outlive it (an index holds its own)."""
     key = keys.manifest(repository, manifest.digest)
-    txn.put(key, (await txn.get(key)) or b"")
+    value = await txn.get(key)
+    if value is not None:
+        txn.put(key, named(value))
 
 
 def _without(entries: Entries, format_: str) -> Entries:

@@ -90,7 +90,10 @@ class FormatRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ManifestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest in a repository; *formats* of an index are those of its entries."""
+    """A manifest in a repository; *formats* of an index are those of its entries.
+
+    *untagged* is since when retention knows that nothing names it; whoever names it clears that.
+    """
 
     media_type: str
     size: int
@@ -98,6 +101,7 @@ class ManifestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     artifact_type: str = ""
     subject: str = ""
     formats: tuple[FormatRecord, ...] = ()
+    untagged: str = ""
 
 
 class TagKind(Enum):
@@ -144,6 +148,25 @@ class BinRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     birth: str = ""
 
 
+class SchemaRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which *version* of these structs the records are written in, and whose they are."""
+
+    version: int
+    registry: str
+
+
+class ClaimRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Metadata that are being filled, *by* what and from which *source*; *run* fences off others.
+
+    Once *done* they are whole, and the first registry that is opened over them ends the claim.
+    """
+
+    by: str
+    source: str
+    run: str
+    done: bool = False
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change, as the journal keeps it."""
 
@@ -162,6 +185,14 @@ def encode(record: msgspec.Struct) -> bytes:
 def decode(kind: type[R], value: bytes) -> R:
     """Return the record of this *kind* that *value* holds."""
     return msgspec.json.decode(value, type=kind)
+
+
+def named(manifest: bytes) -> bytes:
+    """Return a stored manifest record once something names it: its time without a name is over."""
+    record = decode(ManifestRecord, manifest)
+    if not record.untagged:
+        return manifest
+    return encode(msgspec.structs.replace(record, untagged=""))
 
 
 def stamp(moment: datetime) -> str:

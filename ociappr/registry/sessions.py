@@ -18,6 +18,7 @@ from ociappr.digest import new_hash
 from ociappr.errors import RangeInvalid, UploadUnknown
 from ociappr.metadata import (
     Conflict,
+    Delete,
     MetadataStore,
     Put,
     Transaction,
@@ -126,6 +127,12 @@ class Sessions:
             return parts
 
         return await transact(self._metadata, body)
+
+    async def forget(self, upload: UploadId) -> None:
+        """Delete the session, if there is one; only for an id that was never given out."""
+        key = keys.upload(upload)
+        if await self._metadata.get([key]):
+            await commit(self._metadata, [], [Delete(key)])
 
     def _mac(self, repository: RepositoryName, fields: str) -> str:
         text = f"{repository}\0{fields}".encode("utf-8", "replace")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from ociappr.registry.rules import ImmutableRule, RetentionRule
+
 
 class Sparse(Enum):
     """Which manifests may name content that the repository does not hold."""
@@ -17,7 +19,7 @@ class Sparse(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Limits in bytes, ages as `timedelta`."""
+    """Limits in bytes, ages as `timedelta`; *rate* in items a second, 0 for as fast as can be."""
 
     sparse: Sparse = Sparse.INDEXES
     manifest_limit: int = 4 * 1024 * 1024
@@ -29,3 +31,6 @@ class Settings:
     grace: timedelta = timedelta(hours=24)
     session_age: timedelta = timedelta(days=7)
     journal_age: timedelta = timedelta(days=30)
+    retention: tuple[RetentionRule, ...] = ()
+    immutable: tuple[ImmutableRule, ...] = ()
+    rate: int = 0

@@ -13,10 +13,19 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from ociappr.digest import Digest
-from ociappr.errors import ManifestUnknown, NameUnknown, TagImmutable
-from ociappr.metadata import MetadataStore, Transaction, prefix_end, scan_all, transact
+from ociappr.errors import ManifestUnknown, NameUnknown
+from ociappr.metadata import (
+    Delete,
+    MetadataStore,
+    Transaction,
+    Write,
+    prefix_end,
+    scan_all,
+    transact,
+)
 from ociappr.names import PackageName, RepositoryName, Tag
 from ociappr.registry import keys, naming
+from ociappr.registry.immutability import Immutability
 from ociappr.registry.records import (
     Event,
     ManifestRecord,
@@ -44,8 +53,15 @@ class Page(Generic[T]):
 class Tags:
     """Resolves, lists, moves and deletes the names in a repository."""
 
-    def __init__(self, metadata: MetadataStore, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        metadata: MetadataStore,
+        immutability: Immutability,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
         self._metadata = metadata
+        self._immutability = immutability
         self._now = now
 
     async def resolve(self, repository: RepositoryName, tag: Tag) -> TagRecord:
@@ -88,7 +104,10 @@ class Tags:
             start = entries[-1].key + b"\0"
 
     async def delete(self, repository: RepositoryName, tag: Tag) -> None:
-        """Remove only the name *tag*; the manifest stays. Raises `ManifestUnknown`."""
+        """Remove only the name *tag*; the manifest stays.
+
+        Raises `ManifestUnknown`, and `TagImmutable` if a rule that is configured keeps it.
+        """
         now = stamp(self._now())
 
         async def body(txn: Transaction) -> None:
@@ -98,6 +117,7 @@ class Tags:
                 message = f"{repository} has no tag {tag}"
                 raise ManifestUnknown(message, detail={"tag": str(tag)})
             record = decode(TagRecord, value)
+            self._immutability.refuse(repository, tag, record)
             remove(txn, repository, tag, record, now=now)
 
         await transact(self._metadata, body)
@@ -133,17 +153,19 @@ class Tags:
 
         In a repository that can be a package a semver tag on a package becomes a release; a channel
         moves when the manifest is a release, and becomes an ordinary tag when it is not. Raises
-        `TagImmutable` when *tag* is a published release of other content.
+        `TagImmutable` when *tag* is immutable and names other content.
         """
         digest, record = manifest
         release = Release.of(tag) if PackageName.of(repository) else None
         key = keys.tag(repository, tag)
-        value = await (txn.peek(key) if release is None else txn.get(key))
+        is_free = release is None and not self._immutability.is_configured(repository, tag)
+        value = await (txn.peek(key) if is_free else txn.get(key))
         old = decode(TagRecord, value) if value is not None else None
-        if old is not None and old.published:
+        law = self._immutability.law(repository, tag, old) if old is not None else None
+        if old is not None and law is not None:
             if old.digest == str(digest):
                 return
-            raise _immutable(repository, tag)
+            raise law.refusal(repository, tag)
         if old is not None and old.kind is TagKind.CHANNEL:
             await txn.get(key)
             if await self._move_channel(txn, repository, tag, old, digest, now=now):
@@ -204,23 +226,20 @@ def write(txn: Transaction, repository: RepositoryName, tag: Tag, record: TagRec
 def remove(
     txn: Transaction, repository: RepositoryName, tag: Tag, record: TagRecord, *, now: str
 ) -> None:
-    """Delete a tag whose *record* this commit checks, and its hint."""
-    txn.delete(keys.tag(repository, tag))
+    """Delete a tag whose *record* this commit checks, and what goes with it."""
+    txn.write(removal(repository, tag, record, now=now))
+
+
+def removal(repository: RepositoryName, tag: Tag, record: TagRecord, *, now: str) -> list[Write]:
+    """Return the writes that delete a tag, its hint and its last pull."""
+    writes: list[Write] = [Delete(keys.tag(repository, tag)), Delete(keys.pulled(repository, tag))]
     if record.digest:
-        txn.delete(keys.hint(repository, Digest.parse(record.digest), tag))
+        writes.append(Delete(keys.hint(repository, Digest.parse(record.digest), tag)))
     event = Event("delete-tag", str(repository), record.digest, str(tag))
-    naming.journal(txn, event, now=now)
+    return [*writes, naming.journaled(event, now=now)]
 
 
 def moved(channel: TagRecord, release: str, *, now: str) -> TagRecord:
     """Return *channel* with *release* as its current one, and as a member."""
     members = tuple(dict.fromkeys((*channel.members, release)))
     return TagRecord(TagKind.CHANNEL, updated=now, current=release, members=members)
-
-
-def _immutable(repository: RepositoryName, tag: Tag) -> TagImmutable:
-    return TagImmutable(
-        f"{repository}:{tag} is a published release and immutable",
-        detail={"tag": str(tag)},
-        hint="delete the release first, or push it with force through the appr API",
-    )

@@ -129,9 +129,7 @@ class Uploads:
             _fit(span, record, size)
             with self._slot():
                 if record is None:
-                    if size == 0 and (known := await self._linked(repository, digest)):
-                        return known.size  # the answer to the first try was lost
-                    return await self._receive_whole(repository, id_, digest, chunks, size=size)
+                    return await self._finish_fresh(repository, id_, digest, chunks, size=size)
                 return await self._close(repository, id_, record, digest, sized(chunks, size))
         except UploadUnknown:
             linked = await self._linked(repository, digest)
@@ -153,7 +151,11 @@ class Uploads:
         """
         id_ = self._sessions.begin(repository, digest.algorithm)
         with self._slot():
-            return await self._receive_whole(repository, id_, digest, chunks, size=size)
+            try:
+                return await self._receive_whole(repository, id_, digest, chunks, size=size)
+            except (DigestInvalid, SizeInvalid, ConnectionError, TimeoutError):
+                await self._sessions.forget(id_)  # nobody was told of it: nobody can go on
+                raise
 
     async def cancel(self, repository: RepositoryName, upload: str) -> None:
         """End *upload*; raise `UploadUnknown`."""
@@ -168,6 +170,27 @@ class Uploads:
 
     # -- a blob in one request -------------------------------------------------------------------
 
+    async def _finish_fresh(
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        digest: Digest,
+        chunks: AsyncIterable[bytes],
+        *,
+        size: int | None,
+    ) -> int:
+        """Make *chunks* the blob of an upload that has received nothing, or was finished before."""
+        stream = aiter(chunks)
+        first = await anext(stream, b"")
+        if not first and (known := await self._linked(repository, digest)):
+            return known.size  # the answer to the first try was lost
+        try:
+            body = _rejoined(first, stream)
+            return await self._receive_whole(repository, upload, digest, body, size=size)
+        except DigestInvalid:
+            await self._end(repository, upload)
+            raise
+
     async def _receive_whole(
         self,
         repository: RepositoryName,
@@ -181,17 +204,10 @@ class Uploads:
         if size is None or size > self._settings.small_body:
             staged = await self._stage_whole(repository, upload, digest, chunks, size=size)
             return await self._name(repository, staged)
-        try:
-            data = b"".join([chunk async for chunk in verified(chunks, digest, size=size)])
-        except DigestInvalid:
-            await self._end(repository, upload)
-            raise
-        known = await self._linked(repository, digest)
-        if known is not None:
-            return known.size
-        if size <= self._settings.inline_limit or await self._exists(digest):
-            return await self._name(repository, Staged(digest, size, inline=data))
-        staged = await self._stage_whole(repository, upload, digest, _once(data), size=size)
+        data = b"".join([chunk async for chunk in verified(chunks, digest, size=size)])
+        staged = Staged(digest, size, inline=data)
+        if size > self._settings.inline_limit and not await self._exists(digest):
+            staged = await self._stage_whole(repository, upload, digest, _once(data), size=size)
         return await self._name(repository, staged)
 
     async def _stage_whole(
@@ -205,11 +221,7 @@ class Uploads:
     ) -> Staged:
         """Stage *chunks* straight under their digest's name, in a session made for them."""
         await self._sessions.create(repository, upload)
-        try:
-            locator, length = await self._store.stage(upload, sized(chunks, size), expected=digest)
-        except DigestInvalid:
-            await self._end(repository, upload)
-            raise
+        locator, length = await self._store.stage(upload, sized(chunks, size), expected=digest)
         return Staged(digest, length, upload=upload, promoted=locator)
 
     # -- a blob in parts -------------------------------------------------------------------------
@@ -267,7 +279,16 @@ class Uploads:
         """Commit the blob and its link; then, knowing that it succeeded, unlink what is spare."""
         now = stamp(self._now())
 
+        link_key, blob_key = keys.link(staged.digest, repository), keys.blob(staged.digest)
+        wanted = [link_key, blob_key, keys.repository(repository)]
+        if staged.upload is not None:
+            wanted.append(keys.upload(staged.upload))
+
         async def body(txn: Transaction) -> BlobRecord:
+            found = await txn.peek_many(wanted)  # one read for all that is asked below
+            known = _shown(found.get(blob_key), found.get(link_key))
+            if known is not None and staged.upload is None:
+                return known
             record = await naming.name(txn, staged, now=now)
             await naming.link(txn, repository, staged.digest, record.birth, now=now)
             event = Event("push-blob", str(repository), str(staged.digest), size=staged.size)
@@ -294,10 +315,8 @@ class Uploads:
         """Return the blob's record if *repository* shows it."""
         link_key, blob_key = keys.link(digest, repository), keys.blob(digest)
         found = await self._metadata.get([link_key, blob_key])
-        if link_key not in found or blob_key not in found:
-            return None
-        record = decode(BlobRecord, found[blob_key].value)
-        return record if is_visible(record, found[link_key].value) else None
+        blob, link = found.get(blob_key), found.get(link_key)
+        return _shown(blob.value if blob else None, link.value if link else None)
 
     def _receiver(self, upload: UploadId, record: UploadRecord) -> Receiver:
         return Receiver(self._sessions, self._store, self._digests, upload, record)
@@ -312,6 +331,14 @@ class Uploads:
             yield
         finally:
             self._receiving -= 1
+
+
+def _shown(blob: bytes | None, link: bytes | None) -> BlobRecord | None:
+    """Return the record that *blob* holds if the link of that value shows it."""
+    if blob is None or link is None:
+        return None
+    record = decode(BlobRecord, blob)
+    return record if is_visible(record, link) else None
 
 
 def _fit(span: Span | None, record: UploadRecord | None, size: int | None) -> int | None:
@@ -329,3 +356,9 @@ def _fit(span: Span | None, record: UploadRecord | None, size: int | None) -> in
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk

@@ -3,5 +3,5 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{port}" for port in ("metadata", "blobstore", "registry"))
+    *(f"{__name__}.{port}" for port in ("metadata", "blobstore", "registry", "snapshots"))
 )

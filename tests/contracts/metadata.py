@@ -72,6 +72,19 @@ async def increment(txn: Transaction) -> None:
     txn.put(b"n", b"%d" % (int(await txn.get(b"n") or 0) + 1))
 
 
+async def no_skew(pinning: MetadataStore, condemning: MetadataStore, turn: int) -> None:
+    """A pin needs the blob live, and a blob may be condemned only while nothing pins it."""
+    blob, pins = b"blob/%d" % turn, b"pin/%d/" % turn
+    await pinning.commit([], [Put(blob, b"live")])
+    live = Unchanged(blob, (await entry(condemning, blob)).version)
+    pin = lands(pinning, [live], [Put(pins + b"m", b"")])
+    condemn = lands(condemning, [live, Empty(pins)], [Put(blob, b"dead")])
+    outcome = await asyncio.gather(*((pin, condemn) if turn % 2 else (condemn, pin)))
+    assert outcome.count(True) == 1
+    pinned = await keys(condemning, pins, prefix_end(pins))
+    assert bool(pinned) == ((await entry(pinning, blob)).value == b"live")
+
+
 class MetadataContract:
     # reading
 
@@ -93,6 +106,11 @@ class MetadataContract:
         found = await store.get(wanted)
         assert sorted(found) == wanted[::2]
         assert all(found[key].value == b"value of " + key for key in found)
+
+    async def test_get_of_more_than_a_commit_may_write(self, store: MetadataStore) -> None:
+        await seed(store, b"5", b"9999")
+        found = await store.get([b"%d" % number for number in range(10_000)])
+        assert sorted(found) == [b"5", b"9999"]
 
     @pytest.mark.parametrize(
         "value", [b"", b"\0\xff\x80", bytes(range(256)) * (MAX_VALUE // 256)], ids=len
@@ -243,6 +261,17 @@ class MetadataContract:
         found = await store.get([b"a", b"b"])
         assert found[b"a"].value + found[b"b"].value == b"a" * size + b"b" * size
 
+    async def test_the_largest_commit_checked_by_the_longest_keys(
+        self, store: MetadataStore
+    ) -> None:
+        absent = [Unchanged(b"%0*d" % (MAX_KEY, number), None) for number in range(MAX_OPERATIONS)]
+        value = b"x" * (MAX_VALUE - 1)
+        assert await lands(store, absent, [Put(b"a", value), Put(b"b", value)])
+        assert (await entry(store, b"b")).value == value
+        checks: list[Check] = [*absent[1:], Empty(b"b")]
+        assert not await lands(store, checks, [Put(b"c", value), Put(b"d", value)])
+        assert await keys(store) == [b"a", b"b"]
+
     @pytest.mark.parametrize("luck", range(3))
     async def test_a_random_walk_agrees_with_a_dict(self, store: MetadataStore, luck: int) -> None:
         walk = Walk(random.Random(luck))
@@ -273,17 +302,8 @@ class MetadataContract:
         assert (await entry(store, b"n")).value == b"20"
 
     async def test_no_write_skew_between_pin_and_condemn(self, store: MetadataStore) -> None:
-        """A pin needs the blob live, and a blob may be condemned only while nothing pins it."""
         for turn in range(ROUNDS):
-            blob, pins = b"blob/%d" % turn, b"pin/%d/" % turn
-            await store.commit([], [Put(blob, b"live")])
-            version = (await entry(store, blob)).version
-            pin = lands(store, [Unchanged(blob, version)], [Put(pins + b"m", b"")])
-            condemn = lands(store, [Unchanged(blob, version), Empty(pins)], [Put(blob, b"dead")])
-            outcome = await asyncio.gather(*((pin, condemn) if turn % 2 else (condemn, pin)))
-            assert outcome.count(True) == 1
-            pinned = await keys(store, pins, prefix_end(pins))
-            assert bool(pinned) == ((await entry(store, blob)).value == b"live")
+            await no_skew(store, store, turn)
 
     async def test_a_conflict_does_not_fail_its_neighbours(self, store: MetadataStore) -> None:
         await seed(store, b"taken")
@@ -343,6 +363,27 @@ class MetadataContract:
             assert (await entry(store, b"a")).value == b"%d" % number
             assert len(await keys(store, b"n", b"o", limit=1_000)) == number + 1
 
+    async def test_many_reads_at_once(self, store: MetadataStore) -> None:
+        names = [b"%03d" % number for number in range(MANY)]
+        await seed(store, *names)
+        found = await asyncio.gather(*(entry(store, name) for name in names))
+        assert [one.key for one in found] == names
+        assert all(one.value == b"value of " + one.key for one in found)
+
+    async def test_a_cancelled_read_leaves_no_answer_behind(self, store: MetadataStore) -> None:
+        await seed(store, *(b"%03d" % number for number in range(MANY)))
+        for turn in range(ROUNDS):
+            reads = [asyncio.create_task(entry(store, b"%03d" % number)) for number in range(9)]
+            reads.append(asyncio.create_task(entry(store, b"000")))
+            long = asyncio.create_task(keys(store))
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            for task in (*reads[::2], long):
+                task.cancel()
+            await asyncio.gather(*reads, long, return_exceptions=True)
+            found = await asyncio.gather(*(entry(store, b"%03d" % (turn + i)) for i in range(5)))
+            assert [one.key for one in found] == [b"%03d" % (turn + i) for i in range(5)]
+
     async def test_a_cancelled_commit_lands_whole_or_not_at_all(self, store: MetadataStore) -> None:
         for turn in range(ROUNDS):
             names = [b"%d/%d" % (turn, i) for i in range(9)]
@@ -364,6 +405,21 @@ class MetadataContract:
         outcome = await asyncio.gather(*tasks, return_exceptions=True)
         assert outcome[1::2] == [None] * 10
         assert set(await keys(store)) >= {b"%02d" % i for i in range(1, 20, 2)}
+
+    async def test_a_cancelled_read_harms_no_later_one(self, store: MetadataStore) -> None:
+        await seed(store, b"a", b"b")
+        for turn in range(ROUNDS):
+            tasks = [
+                asyncio.create_task(store.get([b"a"])),
+                asyncio.create_task(store.scan(b"a", b"b", limit=turn + 1)),
+            ]
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert list(await store.get([b"b"])) == [b"b"]
+            assert await keys(store, b"b", b"c") == [b"b"]
 
     async def test_closing_lets_commits_finish(self, store: MetadataStore) -> None:
         tasks = [asyncio.create_task(seed(store, b"%02d" % i)) for i in range(20)]
@@ -422,6 +478,13 @@ class LastingMetadataContract(MetadataContract):
                 *(lands(one, [Unchanged(key, None)], [Put(key, b"")]) for one in stores * 4)
             )
             assert wins.count(True) == 1
+
+    async def test_no_write_skew_over_several_stores(
+        self, store: MetadataStore, another: Another
+    ) -> None:
+        other = await another()
+        for turn in range(ROUNDS):
+            await no_skew(store, other, turn)
 
     async def test_an_outage_is_told_and_passes(self, store: MetadataStore, outage: Outage) -> None:
         await seed(store, b"a")

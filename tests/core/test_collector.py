@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import pytest
 from ociappr.blobstore import UploadId
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown
-from ociappr.registry import Registry, keys
+from ociappr.registry import Registry, Settings, keys
 from ociappr.registry.records import BlobState
 from tests.core.world import (
     LARGE,
@@ -87,6 +88,19 @@ async def test_revival(world: World, registry: Registry, size: int, rounds: int,
     await world.settle()
     assert await read(registry, digest) == data
     assert await world.faults() == []
+
+
+async def test_the_rate_is_kept(world: World) -> None:
+    settings = Settings(rate=1_000)
+    registry = await world.registry(settings)
+    for number in range(30):
+        await push_blob(registry, content(SMALL, f"{number}"))
+    world.clock.advance(settings.grace)
+    begun = asyncio.get_running_loop().time()
+    assert (await registry.collector.run()).condemned == 30
+    world.clock.advance(settings.grace)
+    assert (await registry.collector.run()).forgotten == 30
+    assert asyncio.get_running_loop().time() - begun >= 0.03
 
 
 async def test_a_revived_blob_rests_again_before_it_is_condemned(

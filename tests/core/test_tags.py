@@ -7,10 +7,13 @@ import pytest
 from ociappr.digest import Digest
 from ociappr.errors import ManifestUnknown, NameUnknown, TagImmutable
 from ociappr.names import PackageName, Reference, Tag
-from ociappr.registry import Registry
+from ociappr.registry import Registry, Settings
+from ociappr.registry.patterns import TagPattern
 from ociappr.registry.records import TagKind
+from ociappr.registry.rules import ImmutableRule
 from ociappr.registry.submissions import examine
 from ociappr.releases import Release
+from tests.core.stage import Call, DirectedMetadata, Scenes
 from tests.core.world import SMALL, A, B, World, content, push_all, push_manifest, tagged
 from tests.http.appr import tgz
 from tests.http.client import image
@@ -146,3 +149,38 @@ async def test_repositories(registry: Registry) -> None:
     page = await registry.tags.repositories(limit=1)
     assert (page.items, page.more) == ((str(A),), True)
     assert (await registry.tags.repositories(after=str(A), limit=10)).items == (str(B),)
+
+
+async def test_of_two_first_pushes_to_an_immutable_tag_one_wins(world: World) -> None:
+    """Both saw that the tag was absent; the one that comes second must not move it."""
+    settings = Settings(immutable=(ImmutableRule(tags=(TagPattern("v*"),)),))
+    registry, scenes = await world.registry(settings), Scenes()
+    stage = World(DirectedMetadata(world.metadata, scenes), world.store, world.clock)
+    directed = await stage.registry(settings)
+
+    async def rival(_: Call) -> None:
+        await numbered(registry, 1, "v1")
+
+    await push_all(registry, [])
+    scenes.before_next("commit", "t", rival)
+    with pytest.raises(TagImmutable):
+        await numbered(directed, 2, "v1")
+    assert scenes.played
+    assert await tagged(registry, "v1") == await numbered(registry, 1)
+
+
+async def test_a_manifest_is_not_deleted_under_a_tag_that_becomes_immutable(world: World) -> None:
+    settings = Settings(immutable=(ImmutableRule(tags=(TagPattern("v*"),)),))
+    registry, scenes = await world.registry(settings), Scenes()
+    stage = World(DirectedMetadata(world.metadata, scenes), world.store, world.clock)
+    directed = await stage.registry(settings)
+    digest = await numbered(registry, 1, "free")
+
+    async def rival(_: Call) -> None:
+        await numbered(registry, 1, "v1")
+
+    scenes.before_next("commit", "T", rival)
+    with pytest.raises(TagImmutable):
+        await directed.manifests.delete(A, digest)
+    assert scenes.played
+    assert await tagged(registry, "v1") == digest

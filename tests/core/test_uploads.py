@@ -79,9 +79,31 @@ async def test_a_mismatch_leaves_nothing(world: World, registry: Registry, size:
     with pytest.raises(DigestInvalid):
         await registry.uploads.put(A, wrong, chunks(content(size)), size=size)
     assert await world.objects() == []
-    assert await world.entries("bilo") == []
+    assert await world.entries("biluo") == []
     with pytest.raises(BlobUnknown):
         await registry.blobs.find(A, wrong)
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE, LARGE])
+async def test_a_mismatch_ends_an_upload(registry: Registry, size: int) -> None:
+    data = content(size)
+    upload = await registry.uploads.begin(A)
+    with pytest.raises(DigestInvalid):
+        await registry.uploads.finish(A, upload.id, Digest.of(b"x"), chunks(data), size=size)
+    with pytest.raises(UploadUnknown):
+        await registry.uploads.finish(A, upload.id, Digest.of(data), chunks(data), size=size)
+
+
+@pytest.mark.parametrize("size", [0, None])
+async def test_closing_again_with_nothing_succeeds_again(
+    registry: Registry, size: int | None
+) -> None:
+    data = content(LARGE)
+    upload = await registry.uploads.begin(A)
+    await registry.uploads.append(A, upload.id, chunks(data))
+    for _ in range(2):
+        args = (A, upload.id, Digest.of(data), chunks(b""))
+        assert await registry.uploads.finish(*args, size=size) == LARGE
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -91,7 +113,22 @@ async def test_a_wrong_length(world: World, registry: Registry, size: int, said:
     with pytest.raises(SizeInvalid):
         await registry.uploads.put(A, Digest.of(data), chunks(data), size=size + said)
     assert await world.objects() == []
-    assert await world.entries("bil") == []
+    assert await world.entries("bilu") == []
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("cause", [ConnectionResetError, TimeoutError])
+async def test_one_request_that_breaks_off_leaves_nothing(
+    world: World, registry: Registry, size: int, cause: type[Exception]
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield content(size)
+        raise cause
+
+    with pytest.raises(cause):
+        await registry.uploads.put(A, Digest.of(content(size)), broken(), size=size * 2)
+    assert await world.objects() == []
+    assert await world.entries("bilu") == []
 
 
 async def test_pushing_again_stores_nothing_twice(world: World, registry: Registry) -> None:

@@ -33,7 +33,7 @@ def settings() -> Settings:
 
 @pytest.fixture(scope="session")
 def blobs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One directory of blobs for all tests: it takes long to make, and locators never repeat."""
+    """One directory of blobs for all tests, each of which empties it: it takes long to make."""
     return tmp_path_factory.mktemp("blobs")
 
 
@@ -48,6 +48,8 @@ async def registry(
         metadata = await SQLiteMetadata.open(tmp_path / "metadata.db")
         store = await FilesystemBlobs.open(blobs_root)
     yield await Registry.open(metadata, store, settings)
+    async for stored in store.walk():
+        await store.delete(stored.locator)
     await store.close()
     await metadata.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import AsyncIterator, Mapping
 
@@ -18,13 +19,14 @@ from tests.http.appr import PACKAGES, chart, push
 from tests.http.client import Answer, Client, begin, push_blob
 from tests.s3 import BUCKET
 
+_numbers = itertools.count()
 LARGE = bytes(range(256)) * 400
 
 
 @pytest.fixture
 async def registry(moto: S3Access, session: AioSession) -> AsyncIterator[Registry]:
-    metadata = MemoryMetadata()
-    store = await S3Blobs.open(BUCKET, "http/", access=moto, redirect="always", session=session)
+    metadata, prefix = MemoryMetadata(), f"http-{next(_numbers)}/"
+    store = await S3Blobs.open(BUCKET, prefix, access=moto, redirect="always", session=session)
     yield await Registry.open(metadata, store)
     await store.close()
     await metadata.close()

@@ -33,6 +33,7 @@ from tests.contracts.blobstore import (
     staged,
     stream,
 )
+from tests.contracts.snapshots import SnapshotsContract
 
 _CALLS = ("open", "write", "fdatasync", "fsync", "link", "rename", "unlink", "copy_file_range")
 
@@ -132,7 +133,9 @@ def failing(kind: str, number: int) -> Callable[[str], None]:
     return fail
 
 
-class TestFilesystemBlobs(BlobStoreContract, CheckpointContract, DurableContract):
+class TestFilesystemBlobs(
+    BlobStoreContract, CheckpointContract, DurableContract, SnapshotsContract
+):
     @pytest.fixture
     async def reopen(self, store: FilesystemBlobs, root: Path) -> AsyncIterator[Reopen]:
         opened: list[FilesystemBlobs] = []

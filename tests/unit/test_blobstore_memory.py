@@ -9,9 +9,10 @@ import pytest
 from ociappr.blobstore import Files
 from ociappr.blobstore.memory import MemoryBlobs
 from tests.contracts.blobstore import CHECKPOINT, BlobStoreContract, CheckpointContract
+from tests.contracts.snapshots import SnapshotsContract
 
 
-class TestMemoryBlobs(BlobStoreContract, CheckpointContract):
+class TestMemoryBlobs(BlobStoreContract, CheckpointContract, SnapshotsContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[MemoryBlobs]:
         store = MemoryBlobs(checkpoint=CHECKPOINT)

@@ -24,6 +24,7 @@ from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown, StoreUnavailable
 from tests.contracts.blobstore import UPLOAD, BlobStoreContract, SegmentContract, every, staged
 from tests.contracts.multipart import MultipartContract
+from tests.contracts.snapshots import SnapshotsContract
 from tests.s3 import BUCKET
 
 MIB = 1024**2
@@ -31,7 +32,7 @@ _numbers = itertools.count()
 
 
 @pytest.mark.slow
-class TestS3Blobs(BlobStoreContract, MultipartContract, SegmentContract):
+class TestS3Blobs(BlobStoreContract, MultipartContract, SegmentContract, SnapshotsContract):
     @pytest.fixture
     async def store(self, moto: S3Access, session: AioSession) -> AsyncIterator[S3Blobs]:
         prefix = f"{next(_numbers)}/"

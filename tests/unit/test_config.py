@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import sys
 from datetime import timedelta
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 import ociappr
 from ociappr import stores
-from ociappr.config import Config, ConfigError, Duration, Size, fields, load
+from ociappr.config import Config, ConfigError, Duration, Size, fields, load, written
+from ociappr.names import RepositoryName, Tag
+from ociappr.registry.patterns import TagPattern
+from ociappr.registry.rules import ImmutableRule, Order, RetentionRule
 from ociappr.registry.settings import Settings, Sparse
 from ociappr.server import settings
 
@@ -128,6 +132,24 @@ def test_a_file_may_say_nothing(tmp_path: Path, text: str) -> None:
         ("a: 1\n---\nb: 2", "is no YAML"),
         ("server: !!python/object:os.system {}", "is no YAML"),
         ("data: \x01", "is no YAML"),
+        ("retention:", "retention: None is no list"),
+        ("retention: {a: 1}", "retention.a: there is no such setting"),
+        ("retention: [5]", r"retention\[0\]: 5 is no mapping"),
+        (
+            "retention: [{}, {keep_newst: 1}]",
+            r"retention\[1\].keep_newst: there is no such setting",
+        ),
+        ("retention: [{keep_newst: 1}]", r"did you mean retention\[0\].keep_newest\?"),
+        ("retention: [{keep_newest: '5'}]", r"retention\[0\].keep_newest: '5' is not a whole num"),
+        ("retention: [{keep_newest: 0}]", r"retention\[0\]: keep_newest is 1 at least"),
+        ("retention: [{order: age}]", r"retention\[0\].order: 'age' is not pushed, semver"),
+        ("retention: [{tags: v*}]", r"retention\[0\].tags: 'v\*' is no list"),
+        ("retention: [{tags: [a, 5]}]", r"retention\[0\].tags\[1\]: 5 is not a text"),
+        ("retention: [{tags: [/(/]}]", r"retention\[0\].tags\[0\]: '/\(/' is no regular express"),
+        ("retention: [{keep_versions: x}]", r"retention\[0\].keep_versions: 'x' is no range"),
+        ("retention: [{keep_pulled_within: 5}]", r"retention\[0\].keep_pulled_within: a duration"),
+        ("retention: [{order: pushed, order: semver}]", r"retention\[0\].order: stands twice"),
+        ("immutable: [{}]", r"immutable\[0\]: says neither tags nor versions"),
     ],
 )
 def test_what_a_file_cannot_say(tmp_path: Path, text: str, message: str) -> None:
@@ -144,6 +166,31 @@ def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
     file.write_bytes(b"data: \xff")
     with pytest.raises(ConfigError, match="is no YAML"):
         load(file=file)
+
+
+def test_rules_are_read_from_a_file_or_as_json(tmp_path: Path) -> None:
+    text = """
+        retention:
+          - {repositories: ["ci/**"], tags: ["pr-*"], keep_pushed_within: 7d}
+          - {order: semver, keep_newest: 5, keep_versions: ">=1.0", delete_untagged_after: 0s}
+        immutable: [{tags: ["/v[0-9]+/"]}]
+    """
+    config = from_yaml(tmp_path, text)
+    pull_requests, versions = config.retention
+    assert pull_requests.is_about(RepositoryName("ci/a/b"), Tag("pr-5"))
+    assert pull_requests.keep_pushed_within == timedelta(days=7)
+    assert (versions.keep_newest, versions.order) == (5, Order.SEMVER)
+    assert versions.delete_untagged_after == timedelta(0)
+    as_json = {
+        f"OCIAPPR_{name.upper()}": json.dumps([written(rule) for rule in rules])
+        for name, rules in (("retention", config.retention), ("immutable", config.immutable))
+    }
+    assert load(environ=as_json).config == config
+
+
+def test_rules_in_the_environment_that_are_no_json() -> None:
+    with pytest.raises(ConfigError, match=r"^retention: 'keep' is no list \(from environment\)"):
+        load(environ={"OCIAPPR_RETENTION": "keep"})
 
 
 def test_an_unknown_variable_is_named_as_it_was_written() -> None:
@@ -166,6 +213,7 @@ def test_an_unknown_variable_is_named_as_it_was_written() -> None:
         ("appr.decodes", "0"),
         ("collector.interval", "0s"),
         ("collector.sessions", "0s"),
+        ("collector.rate", "-1"),
         ("limits.uploads", "0"),
         ("limits.inline", "1MiB"),
         ("storage.s3.endpoint", "127.0.0.1:9000"),
@@ -303,6 +351,9 @@ def test_the_core_gets_each_setting_that_it_has() -> None:
         "collector.grace": "1s",
         "collector.sessions": "2s",
         "collector.journal": "3s",
+        "collector.rate": "8",
+        "retention": '[{"keep_newest": 1}]',
+        "immutable": '[{"tags": ["v*"]}]',
     }
     assert settings(load(flags=flags).config) == Settings(
         sparse=Sparse.NONE,
@@ -314,6 +365,9 @@ def test_the_core_gets_each_setting_that_it_has() -> None:
         grace=timedelta(seconds=1),
         session_age=timedelta(seconds=2),
         journal_age=timedelta(seconds=3),
+        rate=8,
+        retention=(RetentionRule(keep_newest=1),),
+        immutable=(ImmutableRule(tags=(TagPattern("v*"),)),),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ociappr.descriptor import EMPTY, Descriptor
 from ociappr.digest import ContentDigest, Digest
-from ociappr.errors import ManifestInvalid
+from ociappr.errors import ManifestInvalid, MediaTypeInvalid
 from ociappr.manifest import Manifest, build_image, build_index
 from ociappr.media import HELM_CHART, HELM_CONFIG, OCI_CONFIG
 from ociappr.package import (
@@ -82,4 +82,6 @@ def test_formats_have_long_names() -> None:
     assert parse_format(manifest_type("helm")) == "helm"
     assert parse_format("application/vnd.appr.package-manifest.helm.v1.json") == "helm"
     assert parse_format("docker-compose") == "docker-compose"
-    assert parse_format("application/vnd.cnr.package-manifest.helm.v0.json") != "helm"
+    for text in ("application/vnd.cnr.package-manifest.helm.v0.json", "a.b", "-", ""):
+        with pytest.raises(MediaTypeInvalid):
+            parse_format(text)

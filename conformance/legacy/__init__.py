@@ -1,0 +1,1 @@
+"""Stores that the original server wrote, imported and compared answer for answer."""
