@@ -93,7 +93,8 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)  # in debug it tells of every wait
+    for chatty in ("asyncio", "botocore", "aiobotocore"):  # in debug they tell of every step
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
 
 
@@ -289,9 +290,10 @@ class AccessLog:
         self._waiting.append(self._form(line))
 
     def _client(self, request: web.BaseRequest) -> str:
-        forwarded = request.headers.getall(_FORWARDED, ())
         peer = request.remote or ""
-        return self._proxies.client(peer, forwarded) if forwarded else peer
+        if _FORWARDED not in request.headers:  # which are a plain dict where the head was malformed
+            return peer
+        return self._proxies.client(peer, request.headers.getall(_FORWARDED))
 
     def flush(self) -> None:
         """Write what waits; a log that cannot be written does not stop the answers."""

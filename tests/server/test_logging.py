@@ -166,3 +166,13 @@ def test_a_collector_that_is_off_does_nothing(servers: Servers) -> None:
         fetch(server, "GET", "/v2/")
     servers.stop(server)
     assert not [line for line in lines(log_of(server)) if line.get("message") == "collected"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "remote"), [("127.0.0.0/8", "203.0.113.7"), ("10.0.0.0/8", "127.0.0.1")]
+)
+def test_only_a_trusted_proxy_names_the_client(servers: Servers, trusted: str, remote: str) -> None:
+    server = servers(env={"OCIAPPR_SERVER__TRUSTED_PROXIES": trusted})
+    fetch(server, "GET", "/v2/", headers={"X-Forwarded-For": "198.51.100.1, 203.0.113.7"})
+    (line,) = told(server, 1)
+    assert line["remote"] == remote
