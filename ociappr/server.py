@@ -9,8 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from io import FileIO
 from typing import TypeAlias
@@ -28,14 +27,11 @@ from ociappr.distribution.handlers import DistributionAPI
 from ociappr.errors import OciapprError
 from ociappr.moving import Stores
 from ociappr.registry import Registry, Settings
-from ociappr.registry.pulls import EVERY
-from ociappr.schedule import backing_up
+from ociappr.schedule import recording, upkeep
 from ociappr.telemetry import ACCESS_LOG, AccessLog, Metrics, access_logger
 
 BACKLOG = 1024
 _CUT = 1.0  # seconds for what is left when the drain time is over
-_RESTS = 0.9  # the part of its interval in which a replica's round counts for the others
-_FIRST_RUN = 10  # the collector's first run comes after so small a part of its interval
 _PRODUCT = "ociappr"  # what the world is told of us: no versions
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -156,11 +152,7 @@ def application(
 
 def _pulled(registry: Registry, config: Config) -> Pulled:
     """Return who is told of pulls: nobody unless a rule asks for them."""
-    return registry.pulls.record if _records_pulls(config) else unrecorded
-
-
-def _records_pulls(config: Config) -> bool:
-    return any(rule.keep_pulled_within is not None for rule in config.retention)
+    return registry.pulls.record if config.records_pulls else unrecorded
 
 
 async def _sign(_: web.Request, response: web.StreamResponse) -> None:
@@ -291,11 +283,8 @@ async def run(
         if worker == 0:
             _announce(config, listener)
         ready()
-        async with _recording(config, registry):
-            async with (
-                _collecting(config, registry, metrics, runs=worker == 0),
-                backing_up(config, opened, registry, runs=worker == 0),
-            ):
+        async with recording(config, registry):
+            async with upkeep(config, opened, registry, metrics=metrics, worker=worker):
                 await life.wait()
             health.draining = True
             await _finish(config, runner, front, life)
@@ -344,85 +333,6 @@ def bind(config: Config) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-@asynccontextmanager
-async def _collecting(
-    config: Config, registry: Registry, metrics: Metrics, *, runs: bool
-) -> AsyncIterator[None]:
-    """Run the collector on its interval beside what is in the block."""
-    if not (runs and config.collector.enabled):
-        yield
-        return
-    task = asyncio.create_task(_collect(config, registry, metrics), name="collector")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def _collect(config: Config, registry: Registry, metrics: Metrics) -> None:
-    interval = config.collector.interval.total_seconds()
-    await asyncio.sleep(interval / _FIRST_RUN)
-    while True:
-        try:
-            await _keep_house(config, registry, metrics)
-        except OciapprError as error:
-            _log.warning("the collector stopped early: %s; it tries again", error.message)
-        except Exception:  # noqa: BLE001 - logged; what it did half it does again
-            _log.exception("the collector stopped early; it tries again")
-        await asyncio.sleep(interval)
-
-
-async def _keep_house(config: Config, registry: Registry, metrics: Metrics) -> None:
-    """Do one round of retention and collection, unless another replica did or does."""
-    rest = config.collector.interval * _RESTS
-    async with registry.leases.held("collector", rest=rest) as is_ours:
-        if not is_ours:
-            _log.debug("another replica collects")
-            return
-        if config.retention:
-            retained = asdict(await registry.retention.run())
-            metrics.retained(retained)
-            _log.info("retained", extra={"fields": retained})
-        done = asdict(await registry.collector.run())
-        metrics.collected(done)
-        _log.info("collected", extra={"fields": done})
-
-
-# -- last pulls ----------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _recording(config: Config, registry: Registry) -> AsyncIterator[None]:
-    """Write last pulls from time to time beside what is in the block, and at its end."""
-    if not _records_pulls(config):
-        yield
-        return
-    task = asyncio.create_task(_record(registry), name="pulls")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        await _flush(registry)
-
-
-async def _record(registry: Registry) -> None:
-    while True:
-        await _flush(registry)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(registry.pulls.full(), EVERY.total_seconds())
-
-
-async def _flush(registry: Registry) -> None:
-    try:
-        await registry.pulls.flush()
-    except OciapprError as error:
-        _log.warning("last pulls were not written: %s; they are kept for later", error.message)
-    except Exception:  # noqa: BLE001 - logged; nothing else depends on it
-        _log.exception("last pulls were not written")
 
 
 def _announce(config: Config, listener: socket.socket) -> None:

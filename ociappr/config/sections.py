@@ -172,6 +172,11 @@ class Config(Section, frozen=True):
         return Size(0) if in_memory else Size(16 * 1024)
 
     @property
+    def records_pulls(self) -> bool:
+        """Whether any rule asks when something was pulled last."""
+        return any(rule.keep_pulled_within is not None for rule in self.retention)
+
+    @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on, the host empty for every address; raise `ConfigError`."""
         host, colon, port = self.server.listen.rpartition(":")

@@ -14,7 +14,7 @@ from ociappr.metadata.sqlite import SQLiteMetadata
 from ociappr.names import RepositoryName
 from ociappr.registry import Registry, utcnow
 from ociappr.registry.pulls import Pulls
-from ociappr.server import _keep_house
+from ociappr.schedule.housekeeping import keep_house
 from ociappr.telemetry import Metrics
 from tests.server.conftest import eventually
 
@@ -29,7 +29,7 @@ async def test_one_of_two_replicas_does_the_work() -> None:
     runs = []
     for _ in range(2):
         metrics = Metrics()
-        await _keep_house(config, await Registry.open(metadata, store), metrics)
+        await keep_house(config, await Registry.open(metadata, store), metrics=metrics)
         runs.append(metrics.render().count(b'what="runs"'))
     assert runs == [2, 0]
 

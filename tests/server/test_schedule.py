@@ -14,7 +14,9 @@ from ociappr.config import Config, load
 from ociappr.metadata.memory import MemoryMetadata
 from ociappr.moving import Stores
 from ociappr.moving.backup import Backup
-from ociappr.schedule import Timetable, backing_up
+from ociappr.schedule import upkeep
+from ociappr.schedule.backups import Timetable
+from ociappr.telemetry import Metrics
 from tests.core.world import World, chunks
 
 DAY = timedelta(days=1)
@@ -88,29 +90,28 @@ async def test_a_server_writes_them_whatever_fails(caplog: pytest.LogCaptureFixt
     config = load(flags={"backup.interval": "1ms"}).config
     store = Asked()
     world = World(MemoryMetadata(), store)
-    async with backing_up(config, _stores(world), await world.registry(), runs=True):
+    stores, registry = Stores(world.metadata, store, 0), await world.registry()
+    async with upkeep(config, stores, registry, metrics=Metrics(), worker=0):
         await store.done.wait()
     assert len(await store.snapshots()) == 1
     assert caplog.text.count("no snapshot could be written; it tries again") == 1
 
 
-@pytest.mark.parametrize(("interval", "runs"), [("0ms", True), ("1d", False)])
-async def test_a_server_that_writes_none(interval: str, *, runs: bool) -> None:
+@pytest.mark.parametrize(("interval", "worker"), [("0ms", 0), ("1d", 1)])
+async def test_a_server_that_writes_none(interval: str, worker: int) -> None:
     """Neither with an interval of nothing, nor in any but the first worker."""
     config = load(flags={"backup.interval": interval}).config
     world = World(MemoryMetadata(), MemoryBlobs())
-    async with backing_up(config, _stores(world), await world.registry(), runs=runs):
+    stores, registry = Stores(world.metadata, world.store, 0), await world.registry()
+    async with upkeep(config, stores, registry, metrics=Metrics(), worker=worker):
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "backup"]
-
-
-def _stores(world: World) -> Stores:
-    return Stores(world.metadata, world.store, 0)
 
 
 async def test_a_store_without_snapshots_is_told(caplog: pytest.LogCaptureFixture) -> None:
     world = World(MemoryMetadata(), MemoryBlobs())
     stores = Stores(world.metadata, object(), 0)  # type: ignore[arg-type]
-    async with backing_up(Config(), stores, await world.registry(), runs=True):
+    registry = await world.registry()
+    async with upkeep(Config(), stores, registry, metrics=Metrics(), worker=0):
         pass
     assert "this blob store keeps no snapshots: use `ociappr backup --to`" in caplog.text
 
