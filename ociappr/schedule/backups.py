@@ -13,6 +13,7 @@ from ociappr.config import Config
 from ociappr.moving import Stores
 from ociappr.moving.backup import Backup, newest, trim
 from ociappr.registry import Registry, utcnow
+from ociappr.registry.leases import Leases
 from ociappr.schedule.jobs import Job, rest
 
 _LOOK = timedelta(hours=1)  # at most this long until it looks again: another replica may have died
@@ -31,7 +32,9 @@ def backing_up(config: Config, stores: Stores, registry: Registry) -> Job | None
         return None
     grace = config.collector.grace
     backup = Backup(stores.metadata, registry.sessions, grace=grace, now=utcnow)
-    timetable = Timetable(backup, stores.blobs, interval, config.backup.keep, utcnow)
+    timetable = Timetable(
+        backup, stores.blobs, registry.leases, interval, config.backup.keep, utcnow
+    )
     spread = min(_SPREAD, interval / 10)
 
     async def pause(wait: timedelta) -> None:
@@ -50,22 +53,28 @@ def backing_up(config: Config, stores: Stores, registry: Registry) -> Job | None
 class Timetable:
     """A snapshot each *interval*, the newest *keep* of them kept, whoever of the replicas writes.
 
-    Two that look in the same moment both write one: that costs room, and no more.
+    Who has the lease looks and writes. Two can have it when clocks differ: that costs room, and no
+    more.
     """
 
     backup: Backup
     shelf: Snapshots
+    leases: Leases
     interval: timedelta
     keep: int
     now: Callable[[], datetime]
 
     async def step(self) -> timedelta:
-        """Write a snapshot if one is due; return when to look again."""
-        latest = await newest(self.shelf)
-        if latest is not None and latest + self.interval > self.now():
-            return min(latest + self.interval - self.now(), _LOOK)
-        await self._write()
-        return min(self.interval, _LOOK)
+        """Write a snapshot if one is due and nobody else does; return when to look again."""
+        async with self.leases.held("backup", rest=timedelta()) as is_ours:
+            if not is_ours:
+                _log.debug("another replica backs up")
+                return min(self.interval, _LOOK)
+            latest = await newest(self.shelf)
+            if latest is not None and latest + self.interval > self.now():
+                return min(latest + self.interval - self.now(), _LOOK)
+            await self._write()
+            return min(self.interval, _LOOK)
 
     async def _write(self) -> None:
         done = await self.backup.run(self.shelf)

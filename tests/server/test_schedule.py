@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -26,7 +26,7 @@ async def timetable(world: World, keep: int = 3) -> Timetable:
     registry = await world.registry()
     backup = Backup(world.metadata, registry.sessions, grace=DAY, now=world.clock)
     assert isinstance(world.store, Snapshots)
-    return Timetable(backup, world.store, DAY, keep, world.clock)
+    return Timetable(backup, world.store, registry.leases, DAY, keep, world.clock)
 
 
 async def test_one_each_interval() -> None:
@@ -42,6 +42,51 @@ async def test_one_each_interval() -> None:
     assert len(await plan.shelf.snapshots()) == 2
     await plan.step()
     assert len(await plan.shelf.snapshots()) == 2
+
+
+class Interrupted(MemoryBlobs):
+    """A store in which something happens *meanwhile*, each time a snapshot begins to be kept."""
+
+    def __init__(self, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+        self.count = 0
+
+    async def put_snapshot(
+        self, upload: UploadId, name: str, chunks_: AsyncIterable[bytes], /
+    ) -> int:
+        self.count += 1
+        await self._meanwhile()
+        return await super().put_snapshot(upload, name, chunks_)
+
+
+async def test_of_two_replicas_that_find_one_due_together_one_writes() -> None:
+    async def meanwhile() -> None:
+        assert not await store.snapshots()
+        assert await rival.step() == timedelta(hours=1)
+
+    store = Interrupted(meanwhile)
+    world = World(MemoryMetadata(), store)
+    plan, rival = await timetable(world), await timetable(world)
+    await plan.step()
+    assert store.count == 1
+    assert len(await store.snapshots()) == 1
+
+
+async def test_another_replica_writes_when_the_first_fails() -> None:
+    async def meanwhile() -> None:
+        if store.count == 1:
+            raise OSError("boom")
+
+    store = Interrupted(meanwhile)
+    world = World(MemoryMetadata(), store)
+    plan, rival = await timetable(world), await timetable(world)
+    with pytest.raises(OSError, match="boom"):
+        await plan.step()
+    world.clock.advance(await rival.step())
+    assert not await store.snapshots()
+    await rival.step()
+    assert len(await store.snapshots()) == 1
 
 
 async def test_only_the_newest_are_kept() -> None:
@@ -63,7 +108,7 @@ async def test_a_snapshot_that_is_not_of_one_piece_is_told(
     moments = iter([world.clock.moment + DAY * day for day in range(100)])
     slow = Backup(world.metadata, registry.sessions, grace=DAY, now=lambda: next(moments))
     assert isinstance(world.store, Snapshots)
-    await Timetable(slow, world.store, DAY, 3, world.clock).step()
+    await Timetable(slow, world.store, registry.leases, DAY, 3, world.clock).step()
     assert "it took longer than collector.grace" in caplog.text
 
 
