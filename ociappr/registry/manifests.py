@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TypeVar
 
 from ociappr.archive import ContentHash
-from ociappr.descriptor import Descriptor
 from ociappr.digest import ContentDigest, Digest
 from ociappr.errors import (
     BlobUnknown,
@@ -23,7 +22,6 @@ from ociappr.errors import (
 from ociappr.manifest import Manifest
 from ociappr.metadata import (
     Conflict,
-    Delete,
     MetadataStore,
     Transaction,
     Write,
@@ -32,24 +30,20 @@ from ociappr.metadata import (
 )
 from ociappr.names import Reference, RepositoryName, Tag
 from ociappr.package import HELM, PackageManifest
-from ociappr.registry import derived, keys, naming
+from ociappr.registry import keys, membership
 from ociappr.registry.blobs import Blob, Blobs
 from ociappr.registry.cache import ManifestCache
 from ociappr.registry.immutability import Immutability
 from ociappr.registry.naming import Staged
 from ociappr.registry.records import (
     BlobRecord,
-    Event,
-    FormatRecord,
     ManifestRecord,
     TagKind,
     TagRecord,
     decode,
-    encode,
-    named,
     stamp,
 )
-from ociappr.registry.settings import Settings, Sparse
+from ociappr.registry.settings import Settings
 from ociappr.registry.tags import Tags, remove
 from ociappr.registry.uploads import Uploads
 
@@ -167,7 +161,10 @@ class Manifests:
         staged = await self._uploads.stage(repository, manifest.digest, raw)
         now = stamp(self._now())
 
-        wanted = [*_read_by_write(repository, manifest), *(keys.tag(repository, x) for x in named)]
+        wanted = [
+            *membership.read_by_join(repository, manifest),
+            *(keys.tag(repository, x) for x in named),
+        ]
 
         async def body(txn: Transaction) -> None:
             await txn.peek_many(wanted)  # one read for all that is asked below
@@ -197,19 +194,8 @@ class Manifests:
         now: str,
     ) -> ManifestRecord:
         """Make *manifest* a member in this commit: its bytes, its children, its derived keys."""
-        key = keys.manifest(repository, manifest.digest)
-        old = await txn.get(key)
-        await naming.name(txn, staged, now=now)
-        entries = await self._adopt(txn, repository, manifest, now=now)
-        pushed = decode(ManifestRecord, old).pushed if old is not None else now
-        record = _record(manifest, entries, pushed=pushed)
-        txn.put(key, encode(record))
-        for derived_key, value in derived.of_manifest(repository, manifest).items():
-            txn.put(derived_key, value)
-        await naming.create_repository(txn, repository, now=now)
-        event = Event("push", str(repository), str(manifest.digest), size=len(manifest.raw))
-        naming.journal(txn, event, now=now)
-        return record
+        sparse = self._settings.sparse
+        return await membership.join(txn, repository, manifest, staged, sparse=sparse, now=now)
 
     async def delete(self, repository: RepositoryName, digest: Digest) -> None:
         """Take a manifest out of *repository* and all its tags with it.
@@ -239,14 +225,7 @@ class Manifests:
         """
         raw = self._cache.get(digest) or await self._load(digest)
         manifest = Manifest.parse(raw, record.media_type, digest=digest)
-        deleted = [
-            keys.manifest(repository, digest),
-            keys.pulled(repository, digest),
-            *derived.of_manifest(repository, manifest),
-        ]
-        event = Event("delete-manifest", str(repository), str(digest))
-        journaled = naming.journaled(event, now=stamp(self._now()))
-        return [*map(Delete, deleted), journaled]
+        return membership.leave(repository, manifest, now=stamp(self._now()))
 
     async def verify_content(self, repository: RepositoryName, manifest: Manifest) -> None:
         """Raise `ManifestInvalid` unless the content digest that a package claims is true."""
@@ -273,46 +252,6 @@ class Manifests:
             async for block in blocks:
                 await asyncio.to_thread(running.update, block)
         return running.finish()
-
-    async def _adopt(
-        self, txn: Transaction, repository: RepositoryName, manifest: Manifest, *, now: str
-    ) -> tuple[ManifestRecord, ...]:
-        """Check and revive every child; return the records of those that are manifests here.
-
-        Every child's blob record is promised unchanged, an absent one's absence too. A child that
-        was found by its membership gets that written again, so that retention cannot take it.
-        """
-        children = manifest.children
-        blob_keys = {child.digest: keys.blob(child.digest) for child in children}
-        link_keys = {child.digest: keys.link(child.digest, repository) for child in children}
-        member_keys = {
-            child.digest: keys.manifest(repository, child.digest) for child in manifest.manifests
-        }
-        found = await txn.peek_many(_read_by_write(repository, manifest))
-        await txn.get_many(list(blob_keys.values()))
-        entries = []
-        for child in children:
-            value = found.get(blob_keys[child.digest])
-            record = decode(BlobRecord, value) if value is not None else None
-            if record is not None:
-                naming.revive(txn, child.digest, record, now=now)
-            member_key = member_keys.get(child.digest, b"")
-            if member_key in found:
-                value = (await txn.get(member_key)) or found[member_key]
-                txn.put(member_key, named(value))
-                entries.append(decode(ManifestRecord, value))
-            elif not _is_linked(record, found.get(link_keys[child.digest])):
-                self._tolerate(repository, manifest, child)
-        return tuple(entries)
-
-    def _tolerate(self, repository: RepositoryName, manifest: Manifest, child: Descriptor) -> None:
-        """Raise `ManifestBlobUnknown` unless this child may be absent."""
-        sparse = self._settings.sparse
-        allowed = sparse is Sparse.ALL or (sparse is Sparse.INDEXES and manifest.is_index)
-        if not allowed and child.digest not in manifest.foreign:
-            message = f"{repository} does not hold {child.digest}, which the manifest names"
-            hint = "push it first"
-            raise ManifestBlobUnknown(message, detail={"digest": str(child.digest)}, hint=hint)
 
     async def _refuse(self, repository: RepositoryName, digest: Digest) -> None:
         """Raise `TagImmutable` before the first tag is deleted, unless all may be."""
@@ -364,41 +303,6 @@ async def _parse(raw: bytes, media_type: str, digest: Digest | None) -> Manifest
     if len(raw) <= _PARSE_INLINE:
         return Manifest.parse(raw, media_type, digest=digest)
     return await asyncio.to_thread(Manifest.parse, raw, media_type, digest=digest)
-
-
-def _read_by_write(repository: RepositoryName, manifest: Manifest) -> list[bytes]:
-    """Return the keys that making *manifest* a member of *repository* asks for."""
-    return [
-        keys.repository(repository),
-        keys.manifest(repository, manifest.digest),
-        keys.blob(manifest.digest),
-        *(keys.blob(child.digest) for child in manifest.children),
-        *(keys.link(child.digest, repository) for child in manifest.children),
-        *(keys.manifest(repository, child.digest) for child in manifest.manifests),
-    ]
-
-
-def _record(
-    manifest: Manifest, entries: Sequence[ManifestRecord], *, pushed: str
-) -> ManifestRecord:
-    """Return the membership record; an index has the formats of its entries, in their order."""
-    package = PackageManifest.of(manifest)
-    formats = tuple(found for entry in entries for found in entry.formats)
-    if package is not None:
-        formats = (FormatRecord.of(manifest.digest, package, pushed=pushed),)
-    return ManifestRecord(
-        media_type=manifest.media_type,
-        size=len(manifest.raw),
-        pushed=pushed,
-        artifact_type=manifest.artifact_type,
-        subject=str(manifest.subject.digest) if manifest.subject else "",
-        formats=formats,
-    )
-
-
-def _is_linked(record: BlobRecord | None, birth: bytes | None) -> bool:
-    """Tell whether a link shows the blob, or showed it until it was condemned."""
-    return record is not None and birth == record.birth.encode()
 
 
 def _preferred(release: TagRecord) -> Digest:
