@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _BLOCK: Final = 64 * 1024
+_UNDER_WAY: Final = 1_000  # blocks at most
 _SLOW_DOWN: Final = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
 )
@@ -24,7 +25,7 @@ _REFUSAL: Final = (
 class BadNetwork:
     """Passes bytes on to *target*; connections made meanwhile suffer what is set here.
 
-    *delay* seconds pass before each block, and of all new connections a share of *refused* gets the
+    Each byte arrives *delay* seconds late, and of all new connections a share of *refused* gets the
     answer 503 SlowDown, as S3 gives under load.
     """
 
@@ -75,20 +76,35 @@ class BadNetwork:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(reader, ahead))
                 both.create_task(self._pump(behind, writer))
-        except* ConnectionError:
+        except* OSError:
             writer.transport.abort()
         finally:
             self._open.discard(ahead)
             ahead.close()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while block := await source.read(_BLOCK):
-            if self.delay:
-                await asyncio.sleep(self.delay)
-            sink.write(block)
-            await sink.drain()
-        if not sink.is_closing():
-            sink.write_eof()
+        """Pass blocks on, each when its time has come; meanwhile more may come."""
+        clock = asyncio.get_running_loop().time
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
+
+        async def take() -> None:
+            block = b"-"
+            while block:
+                block = await source.read(_BLOCK)
+                await under_way.put((clock() + self.delay, block))
+
+        async with asyncio.TaskGroup() as both:
+            taking = both.create_task(take())
+            while True:
+                due, block = await under_way.get()
+                await asyncio.sleep(due - clock())
+                if not block or sink.is_closing():
+                    break
+                sink.write(block)
+                await sink.drain()
+            taking.cancel()
+            if not sink.is_closing():
+                sink.write_eof()
 
 
 class Controls:
