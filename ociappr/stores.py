@@ -68,6 +68,9 @@ async def _reached(driver: _Open, url: str, config: Config) -> MetadataStore:
         )
     except ValueError as error:
         raise ConfigError(f"metadata.url: {error}") from None
+    except StoreUnavailable as error:
+        hint = error.hint or "see that the server runs, and that metadata.url leads to it"
+        raise StoreUnavailable(error.message, hint=hint) from error
 
 
 async def _memory_metadata(_url: str, _: Config) -> MetadataStore:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -376,3 +377,13 @@ async def test_gc_tells_on_a_terminal_how_far_it_is(monkeypatch: pytest.MonkeyPa
         await terminal.written.wait()
     told = terminal.getvalue().splitlines()
     assert set(told) == {"ociappr: so far: tags 3, condemned 5"}
+
+
+@pytest.mark.parametrize("url", ["redis://{}", "etcd://{}/p", "postgresql://u@{}/d"])
+def test_a_metadata_server_that_is_not_there(run: Run, url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+    result = run("gc", "--metadata", url.format(host), "--storage", "memory://")
+    assert result.exit_code == 1
+    assert host in result.stderr
+    assert "see that the server runs" in result.stderr
