@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Literal, Self, TypedDict, cast
@@ -30,7 +30,7 @@ from ociappr.blobstore.s3_client import (
     unavailable,
 )
 from ociappr.blobstore.s3_joining import Range
-from ociappr.errors import StoreUnavailable
+from ociappr.errors import BlobUnknown, StoreUnavailable
 
 if TYPE_CHECKING:  # its stubs are there in development only
     from types_aiobotocore_s3 import S3Client
@@ -147,8 +147,9 @@ class Bucket:
 
     async def delete(self, name: str) -> None:
         """Remove an object; absent is no error."""
-        async with self._asking():
-            await self._client.delete_object(**self._place(name))
+        with suppress(BlobUnknown):  # versitygw says so when two requests delete it at once
+            async with self._asking():
+                await self._client.delete_object(**self._place(name))
 
     async def size(self, name: str) -> int:
         """Return the size of an object; raise `BlobUnknown`.

@@ -431,6 +431,12 @@ class BlobStoreContract:
 
     # -- deleting ------------------------------------------------------------------------------
 
+    async def test_many_may_delete_one_object_at_once(self, store: BlobStore) -> None:
+        for _ in range(5):
+            locator, _ = await store.stage(UPLOAD, stream(b"content"))
+            await asyncio.gather(*(store.delete(locator) for _ in range(8)))
+        assert [one async for one in store.walk()] == []
+
     async def test_deleting_what_is_gone_is_no_error(self, store: BlobStore) -> None:
         data = content(10)
         part = await staged(store, data)

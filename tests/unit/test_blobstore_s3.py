@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +17,7 @@ import pytest
 from aiobotocore.session import AioSession
 from aiohttp import web
 
-from ociappr.blobstore import Files, Locator, Part, Redirects
+from ociappr.blobstore import Files, Locator, Part, Redirects, locators
 from ociappr.blobstore.s3 import Redirect, S3Access, S3Blobs
 from ociappr.blobstore.s3_body import Body, Verifier
 from ociappr.blobstore.s3_joining import MINIMUM, plan
@@ -114,27 +115,60 @@ def test_the_largest_blob_fits_into_the_parts_that_s3_allows() -> None:
 _SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your rate.</Message></Error>"
 
 
-@pytest.mark.slow
-async def test_a_server_that_is_busy_is_asked_three_times(session: AioSession) -> None:
-    asked = 0
+_GONE = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
+_EMPTY = "<ListBucketResult/>"
 
-    async def busy(_: web.Request) -> web.Response:
-        nonlocal asked
-        asked += 1
-        return web.Response(status=503, text=_SLOW_DOWN, content_type="application/xml")
+
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], web.Response]) -> AsyncIterator[S3Access]:
+    """Have a server run within the block that answers everything by a function."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return answer(request)
 
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", busy)
+    app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    access = S3Access(
-        endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}", access_key="a", secret_key="b"
-    )
-    with pytest.raises(StoreUnavailable, match="SlowDown Please reduce"):
-        await S3Blobs.open(BUCKET, "", access=access, session=session)
-    assert asked == 3
-    await runner.cleanup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield S3Access(endpoint=endpoint, access_key="a", secret_key="b")
+    finally:
+        await runner.cleanup()
+
+
+def xml(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text, content_type="application/xml")
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_busy_is_asked_three_times(session: AioSession) -> None:
+    asked: list[str] = []
+
+    def busy(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return xml(503, _SLOW_DOWN)
+
+    async with answering(busy) as access:
+        with pytest.raises(StoreUnavailable, match="SlowDown Please reduce"):
+            await S3Blobs.open(BUCKET, "", access=access, session=session)
+    assert len(asked) == 3
+
+
+async def test_a_rival_that_deleted_first_is_no_error(session: AioSession) -> None:
+    """Versitygw answers 404 to the slower one of two collectors."""
+    asked: list[str] = []
+
+    def gone(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return xml(404, _GONE) if request.method == "DELETE" else xml(200, _EMPTY)
+
+    async with answering(gone) as access:
+        store = await S3Blobs.open(BUCKET, "", access=access, session=session)
+        await store.delete(locators.staged(UPLOAD, locators.nonce()))
+        await store.close()
+    assert asked[-1] == "DELETE"
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "http://"])
