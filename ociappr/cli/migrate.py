@@ -22,12 +22,34 @@ _PATH = click.Path(path_type=Path)
 _SECONDS = 2.0  # between two lines of progress
 
 
+def _no_url(_: click.Context, __: click.Parameter, place: Path) -> Path:
+    """Return *place*; raise `BadParameter` for a URL, which would pass for a directory."""
+    if ":/" in str(place):  # a path has lost one of the two slashes
+        raise click.BadParameter(
+            "a URL is one store, and a registry has two: name a YAML file that says"
+            " `metadata: {url: ...}` and `storage: {url: ...}`"
+        )
+    return place
+
+
 @click.command("migrate")
 @click.option(
-    "--from", "source", metavar="DIR|FILE", type=_PATH, required=True, help="The registry to copy."
+    "--from",
+    "source",
+    metavar="DIR|FILE",
+    type=_PATH,
+    callback=_no_url,
+    required=True,
+    help="The registry to copy.",
 )
 @click.option(
-    "--to", "target", metavar="DIR|FILE", type=_PATH, required=True, help="Where to, empty."
+    "--to",
+    "target",
+    metavar="DIR|FILE",
+    type=_PATH,
+    callback=_no_url,
+    required=True,
+    help="Where to, empty.",
 )
 @verbose_option
 @output_option

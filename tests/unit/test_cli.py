@@ -387,3 +387,12 @@ def test_a_metadata_server_that_is_not_there(run: Run, url: str) -> None:
     assert result.exit_code == 1
     assert host in result.stderr
     assert "see that the server runs" in result.stderr
+
+
+@pytest.mark.parametrize("flag", ["--from", "--to"])
+def test_migrate_takes_no_url_for_a_directory(run: Run, tmp_path: Path, flag: str) -> None:
+    sides = {"--from": "data", "--to": "other"} | {flag: "postgresql://u@host/registry"}
+    result = run("migrate", *(word for side in sides.items() for word in side))
+    assert result.exit_code == 2
+    assert "name a YAML file" in result.stderr
+    assert not (tmp_path / "postgresql:").exists()
