@@ -35,7 +35,7 @@ class Member:
         url = f"http://{self.host}/v3/{path}"
         headers = {"Authorization": token} if token else {}
         request = urllib.request.Request(url, msgspec.json.encode(message), headers)
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
             answer: bytes = response.read()
         return answer
 

@@ -36,6 +36,7 @@ _WHAT = {
     "owner-stray": "a locator belongs to a blob that does not name it",
     "link-void": "a blob that came back is not shown where manifests need it",
 }
+_FOREIGN = ", as are most: nothing was set aside; see that storage.url is the registry's own"
 _SET_ASIDE = "; it was set aside: push it again, then check again"
 
 
@@ -159,12 +160,28 @@ class Fsck:
                 yield _finding("link-void", _shown(entry.key)), self._repair.link(entry.key, digest)
 
     async def _check_blobs(self) -> AsyncIterator[Found]:
+        """Find damaged blobs, then those that are gone.
+
+        Where most stored bytes are gone this is more likely the storage of another registry: then
+        nothing is set aside, for the collector would delete the bytes where they truly lie.
+        """
+        stored, gone = 0, list[Digest]()
         async for entry in scan_all(self._metadata, keys.kind("b")):
-            digest = Digest.parse(keys.parts(entry.key)[1])
-            code = await self._repair.damage(digest, decode(BlobRecord, entry.value))
-            if code:
+            digest, record = Digest.parse(keys.parts(entry.key)[1]), decode(BlobRecord, entry.value)
+            stored += bool(record.parts)
+            code = await self._repair.damage(digest, record)
+            if code == "blob-gone" and record.parts:
+                gone.append(digest)
+            elif code:
                 breaks = await broken_tags(self._metadata, digest)
                 yield _finding(code, str(digest), breaks), self._repair.set_aside(digest)
+        is_foreign = 2 * len(gone) > stored
+        for digest in gone:
+            finding = _finding("blob-gone", str(digest), await broken_tags(self._metadata, digest))
+            if is_foreign:
+                yield replace(finding, what=finding.what + _FOREIGN), None
+            else:
+                yield finding, self._repair.set_aside(digest)
 
     async def _check_tags(self) -> AsyncIterator[Found]:
         """Find tags that lead nowhere; they are told, never removed."""

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ociappr.blobstore import UploadId
+from ociappr.blobstore.memory import MemoryBlobs
 from ociappr.digest import Digest
 from ociappr.errors import BlobUnknown
 from ociappr.metadata import Delete, Put
@@ -96,6 +97,21 @@ async def test_a_blob_without_its_bytes_can_be_pushed_again(world: World, state:
     assert await check(world) == []
     shown[str(B)]["blobs"].pop(str(digest), None)  # no manifest there needs it: it is not back
     assert await picture(world) == shown
+    await world.settle()
+    assert await world.faults() == []
+
+
+async def test_on_another_registrys_storage_nothing_is_set_aside(world: World) -> None:
+    """A wrong storage URL shows all bytes as gone: what is said of that must not come true."""
+    registry = await furnish(world)
+    before = {kind: await world.entries(kind) for kind in "blx"}
+    foreign = World(world.metadata, MemoryBlobs(), world.clock, world.settings)
+    found = await check(foreign, repair=True)
+    gone = [one for one in found if one.code == "blob-gone"]
+    assert str(STORED) in {one.about for one in gone}
+    assert all("nothing was set aside" in one.what and "storage.url" in one.what for one in gone)
+    assert {kind: await world.entries(kind) for kind in "blx"} == before
+    assert await read(registry, STORED) == LAYERS[1]
     await world.settle()
     assert await world.faults() == []
 
